@@ -1,0 +1,60 @@
+"""What a synthesizer returns: AnomalyBatch, and the Params that replay it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Params(NamedTuple):
+    """A sampled batch: everything a replay needs besides images and banks.
+
+    Attributes:
+        table: float32 ``[B, P]`` on the images' device, integers bit-cast.
+        layout: How to read the table; a synthesizer with another layout refuses it.
+    """
+
+    table: Tensor
+    layout: str
+
+
+class AnomalyBatch(NamedTuple):
+    """A batch with anomalies, on the device of the images.
+
+    Attributes:
+        image: ``[B, C, H, W]`` in the synthesizer's output dtype and normalisation.
+        mask: float32 ``[B, 1, H, W]``, {0, 1}, or the weight in [0, 1] with ``label="soft"``.
+        label: int64 ``[B]``: 1 where the mask counts.
+        kind: int64 ``[B]``: 0 for normal, else an index into the synthesizer's ``kinds``.
+        clean: The image without anomaly: as given (``clean="input"``), as ``image`` is
+            (``clean="output"``), or None.
+        params: What replays this batch.
+        extras: Further tensors by name, such as ``source_row``.
+    """
+
+    image: Tensor
+    mask: Tensor
+    label: Tensor
+    kind: Tensor
+    clean: Tensor | None
+    params: Params
+    extras: dict[str, Tensor]
+
+    def boxes(self) -> Tensor:
+        """Bounding box of each mask, int64 ``[B, 4]``: x0, y0, x1, y1 in pixels, ends excluded.
+
+        All zero where the mask is empty. Does not synchronise.
+        """
+        inside = self.mask[:, 0] > 0
+        ends = []
+        for axis in (1, 2):
+            # Rows are hit where any column is, and the other way round.
+            hit = inside.any(3 - axis)
+            place = torch.arange(hit.shape[1], device=hit.device)
+            first = torch.where(hit, place, hit.shape[1]).amin(1)
+            last = torch.where(hit, place + 1, 0).amax(1)
+            ends.append((torch.where(last > 0, first, 0), last))
+        (y0, y1), (x0, x1) = ends
+        return torch.stack([x0, y0, x1, y1], dim=1)

@@ -1,0 +1,117 @@
+"""Blends: how a source joins the image. Weights are of the source, always.
+
+The functions are in ``kernels/blends.py`` and ``anoaug/reference/blends.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from . import checks
+from .masks import Range, between
+from .recipe import Context, Part, Values, one_of, part
+
+MIXES = ("over", "add", "multiply")
+
+
+class Blend(Part):
+    """Base of blends: a weight function and the name of a mix."""
+
+    role: ClassVar[str] = "blends"
+    mix: str
+
+
+@part
+@dataclass(frozen=True)
+class Hard(Blend):
+    """The source replaces the image inside the mask, exactly.
+
+    Args:
+        mix: ``"over"``, ``"add"`` (the source's distance from mid-grey) or ``"multiply"``.
+    """
+
+    mix: str = "over"
+
+    function: ClassVar[str] = "opaque"
+
+    def __post_init__(self) -> None:
+        one_of("mix", self.mix, MIXES)
+
+
+@part
+@dataclass(frozen=True)
+class Opacity(Blend):
+    """One weight per sample: ``out = weight * source + (1 - weight) * image`` inside the mask.
+
+    DRAEM's ``beta = 0.8 U(0, 1)`` weights the image, so its opacity is ``(0.2, 1.0)``.
+
+    Args:
+        opacity: Weight of the source, a number or a range in [0, 1].
+        mix: ``"over"``, ``"add"`` or ``"multiply"``.
+    """
+
+    opacity: float | Range = (0.2, 1.0)
+    mix: str = "over"
+
+    function: ClassVar[str] = "opacity"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "opacity", checks.interval("opacity", self.opacity, 0.0, 1.0))
+        one_of("mix", self.mix, MIXES)
+
+    @property
+    def words(self) -> int:
+        """One: the opacity."""
+        return 1
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """The opacity."""
+        return {"opacity": 1}
+
+    def sample(self, context: Context) -> Values:
+        """Uniform in (low, high]: the upper end is reached, the lower is not."""
+        low, high = self.opacity  # type: ignore[misc]
+        return {"opacity": high - context.uniform(1)[0] * (high - low)}
+
+
+@part
+@dataclass(frozen=True)
+class Feather(Blend):
+    """A soft edge: the weight rises from 0 at the mask's edge to the opacity ``width`` inside.
+
+    Args:
+        width: Width of the ramp in units of the mask's level: pixels for rectangles, noise for
+            Perlin. Above 0.
+        opacity: Weight of the source beyond the ramp, a number or a range in [0, 1].
+        mix: ``"over"``, ``"add"`` or ``"multiply"``.
+    """
+
+    width: float | Range = 3.0
+    opacity: float | Range = 1.0
+    mix: str = "over"
+
+    function: ClassVar[str] = "feather"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", checks.interval("width", self.width, 1e-6))
+        object.__setattr__(self, "opacity", checks.interval("opacity", self.opacity, 0.0, 1.0))
+        one_of("mix", self.mix, MIXES)
+
+    @property
+    def words(self) -> int:
+        """Two: opacity and width."""
+        return 2
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """The opacity and the reciprocal of the width."""
+        return {"opacity": 1, "slope": 1}
+
+    def sample(self, context: Context) -> Values:
+        """Uniform opacity in (low, high] and width in [low, high)."""
+        u = context.uniform(2)
+        low, high = self.opacity  # type: ignore[misc]
+        width = between(u[1], self.width)  # type: ignore[arg-type]
+        return {"opacity": high - u[0] * (high - low), "slope": np.reciprocal(width)}

@@ -1,0 +1,199 @@
+"""The door: every check of what a user hands in, and the one way to import an optional package.
+
+Each function raises ValueError or TypeError with three parts: what was expected, what was got, how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency or say in one sentence how to get it.
+
+    Args:
+        module: Import name, for example ``"PIL.Image"``.
+        extra: Name of the extra in setup.py that brings it, for example ``"images"``.
+
+    Raises:
+        ImportError: The package is missing; the message names the ``pip install`` that mends it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        name = module.split(".")[0]
+        raise ImportError(
+            f"{name} is needed here and is not installed: pip install 'anoaug[{extra}]'"
+        ) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the closest known ones, else all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+
+
+def interval(
+    name: str,
+    value: float | tuple[float, float],
+    low: float = float("-inf"),
+    high: float = float("inf"),
+) -> tuple[float, float]:
+    """Normalise a fixed value or a ``(low, high)`` range, refusing a reversed or outlying one."""
+    pair = (value, value) if isinstance(value, (int, float)) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(v, (int, float)) for v in pair):
+        raise TypeError(f"{name}: expected a number or a pair (low, high), got {value!r}")
+    first, second = float(pair[0]), float(pair[1])
+    if not first <= second:
+        raise ValueError(
+            f"{name}: expected (low, high) with low <= high, got {value!r}; swap the two"
+        )
+    if first < low or second > high:
+        raise ValueError(f"{name}: expected values within [{low}, {high}], got {value!r}")
+    return first, second
+
+
+IMAGE_DTYPES = (torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32)
+
+
+def images(value: Any) -> Tensor:
+    """Refuse what cannot be a batch of images; costs no synchronisation.
+
+    Raises:
+        TypeError: Not a tensor, or of a dtype without a meaning as intensity.
+        ValueError: Wrong rank, zero channels, a side below 2, too many pixels, or requires_grad.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"images: expected a tensor (B, C, H, W), got {type(value).__name__}; "
+            "torch.stack or torch.from_numpy makes one"
+        )
+    if value.dim() != 4:
+        hint = "add a batch axis with images[None]" if value.dim() == 3 else "use (B, C, H, W)"
+        raise ValueError(f"images: expected rank 4 (B, C, H, W), got {list(value.shape)}; {hint}")
+    if value.dtype not in IMAGE_DTYPES:
+        known = ", ".join(str(d).removeprefix("torch.") for d in IMAGE_DTYPES)
+        raise TypeError(
+            f"images: expected one of {known}, got {str(value.dtype).removeprefix('torch.')}; "
+            "convert with .to(torch.uint8), .to(torch.uint16) or scale to float [0, 1]"
+        )
+    _, channels, height, width = value.shape
+    if channels < 1:
+        raise ValueError(f"images: expected at least one channel, got {list(value.shape)}")
+    if height < 2 or width < 2:
+        raise ValueError(
+            f"images: expected height and width of at least 2, got {list(value.shape)}; "
+            "is the layout (B, C, H, W)?"
+        )
+    if channels * height * width >= 2**31:
+        raise ValueError(
+            f"images: expected fewer than 2**31 values per image, got {list(value.shape)}; tile them"
+        )
+    if value.requires_grad:
+        raise ValueError(
+            "images: expected a tensor without gradient, got requires_grad=True; synthesis is not "
+            "differentiable: pass images.detach()"
+        )
+    return value
+
+
+def content(value: Tensor) -> None:
+    """Refuse float images outside [0, 1] or with NaN. Reads the tensor: synchronises on CUDA.
+
+    Raises:
+        ValueError: Values lie outside [0, 1] or are not finite.
+    """
+    if not value.dtype.is_floating_point or value.numel() == 0:
+        return
+    low, high = torch.aminmax(value.float())
+    low, high = float(low), float(high)  # host: once per synthesizer, or asked for
+    if low != low or high != high:
+        raise ValueError("images: expected finite values in [0, 1], got NaN; clean the data first")
+    if low < 0.0 or high > 1.0:
+        mend = (
+            "divide by 255 or pass uint8"
+            if low >= 0.0
+            else "synthesise before Normalize and give mean= and std= to the synthesizer instead"
+        )
+        raise ValueError(
+            f"images: expected floats in [0, 1], got values from {low:.4g} to {high:.4g}; {mend}"
+        )
+
+
+def plane(name: str, value: Any, like: Tensor) -> Tensor:
+    """Refuse a mask or foreground that does not fit the images; returns it as ``[B, 1, H, W]``.
+
+    bool becomes uint8 without a copy; ``[B, H, W]`` gets its channel axis.
+
+    Raises:
+        TypeError: Not a tensor, or of another dtype than bool, uint8 or float.
+        ValueError: Another size or device than the images.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor (B, 1, H, W), got {type(value).__name__}")
+    if value.dim() == 3:
+        value = value.unsqueeze(1)
+    expected = [like.shape[0], 1, *like.shape[2:]]
+    if list(value.shape) != expected:
+        raise ValueError(
+            f"{name}: expected shape {expected} to fit the images, got {list(value.shape)}; "
+            "resize it with mode='nearest'"
+        )
+    if value.device != like.device:
+        raise ValueError(
+            f"{name}: expected device {like.device} like the images, got {value.device}; "
+            f"pass {name}.to({str(like.device)!r})"
+        )
+    if value.dtype == torch.bool:
+        value = value.view(torch.uint8)
+    if value.dtype != torch.uint8 and not value.dtype.is_floating_point:
+        raise TypeError(f"{name}: expected bool, uint8 or float, got {value.dtype}; use .bool()")
+    if value.dtype == torch.float64:
+        value = value.float()
+    return value.detach().contiguous()
+
+
+def row_vector(name: str, value: Any, rows: int) -> Tensor:
+    """Refuse labels or indices that are not one integer per sample; returns int64 ``[B]``.
+
+    Raises:
+        TypeError: Not integers.
+        ValueError: Another length than the batch.
+    """
+    vector = torch.as_tensor(value)
+    if vector.dtype.is_floating_point or vector.dtype.is_complex:
+        raise TypeError(f"{name}: expected integers, got {vector.dtype}; use .long()")
+    if vector.shape != (rows,):
+        raise ValueError(
+            f"{name}: expected one number per sample, shape [{rows}], got {list(vector.shape)}"
+        )
+    return vector.to(torch.int64)
+
+
+def host_index(value: Any, rows: int) -> Tensor:
+    """Refuse an index that is not on the host or not one integer per sample.
+
+    Raises:
+        ValueError: On a CUDA device (reading it would synchronise), or of the wrong length.
+    """
+    if isinstance(value, Tensor) and value.device.type != "cpu":
+        raise ValueError(
+            f"index: expected a CPU tensor, got one on {value.device}; reading it would make the "
+            "host wait for the device: keep the index the loader gave on the CPU"
+        )
+    return row_vector("index", value, rows)
+
+
+def probability(name: str, value: float) -> float:
+    """Refuse a probability outside [0, 1]."""
+    if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
+    return float(value)

@@ -1,0 +1,163 @@
+"""The literature: one short self-registering file per paper.
+
+A method is a function that returns a :class:`anoaug.Synthesizer`, decorated with :func:`method`.
+Files are found by themselves; README's table and ``anoaug methods`` read the registry.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import checks
+from ..recipe import one_of
+from ..synthesizer import Synthesizer
+
+FAMILIES = ("self-contained", "external", "inpainting")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes:
+        name: Name for :func:`create`.
+        build: The function that makes the synthesizer.
+        family: Leaf of the taxonomy: ``"self-contained"``, ``"external"`` or ``"inpainting"``.
+        paper: Authors, title, venue and identifier.
+        matches: Whether the paper or which code is matched where the two disagree.
+        deviations: Where this implementation differs from what it matches.
+        defects: Kinds of real defect it resembles.
+        surfaces: Surfaces it suits.
+        needs: What it cannot do without, such as ``"textures"``.
+    """
+
+    name: str
+    build: Callable[..., Synthesizer]
+    family: str
+    paper: str
+    matches: str
+    deviations: tuple[str, ...]
+    defects: tuple[str, ...]
+    surfaces: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+    def defaults(self) -> dict[str, Any]:
+        """The method's own keywords with their published defaults."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.build).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def method(
+    name: str,
+    *,
+    family: str,
+    paper: str,
+    matches: str,
+    deviations: tuple[str, ...] = (),
+    defects: tuple[str, ...],
+    surfaces: tuple[str, ...],
+    needs: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Synthesizer]], Callable[..., Synthesizer]]:
+    """Register a method; the arguments are the fields of :class:`Method`.
+
+    The function takes keyword-only arguments with the published defaults and ``**common``, which it
+    hands on to the Synthesizer.
+    """
+    one_of("family", family, FAMILIES)
+
+    def register(build: Callable[..., Synthesizer]) -> Callable[..., Synthesizer]:
+        if name in _METHODS and _METHODS[name].build.__module__ != build.__module__:
+            raise ValueError(f"method: expected a new name, got {name!r}, which is taken")
+        _METHODS[name] = Method(
+            name, build, family, paper, matches, deviations, defects, surfaces, needs
+        )
+        return build
+
+    return register
+
+
+@functools.lru_cache(maxsize=1)
+def _discover() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def get(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        ValueError: Unknown; the message names the nearest.
+    """
+    _discover()
+    if name not in _METHODS:
+        raise ValueError(f"method: {name!r} is unknown; {checks.nearest(name, _METHODS)}")
+    return _METHODS[name]
+
+
+def list_methods(family: str | None = None) -> list[str]:
+    """Names of the methods, of one family or all, sorted."""
+    _discover()
+    if family is not None:
+        one_of("family", family, FAMILIES)
+    return sorted(n for n, m in _METHODS.items() if family is None or m.family == family)
+
+
+def common_keywords() -> dict[str, Any]:
+    """Keywords every method takes, with the Synthesizer's defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(Synthesizer.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def create(name: str, **keywords: Any) -> Synthesizer:
+    """Make a method's synthesizer with its published defaults.
+
+    Args:
+        name: A name from :func:`list_methods`.
+        keywords: Any keyword of the method (see :func:`describe`) or of
+            :class:`anoaug.Synthesizer`.
+
+    Raises:
+        ValueError: Unknown method; the message names the nearest.
+        TypeError: Unknown keyword; the message names the nearest.
+    """
+    chosen = get(name)
+    known = {**common_keywords(), **chosen.defaults()}
+    for keyword in keywords:
+        if keyword not in known:
+            raise TypeError(
+                f"create({name!r}): {keyword!r} is not a keyword of it; "
+                f"{checks.nearest(keyword, known)}"
+            )
+    return chosen.build(**{"name": name, **keywords})
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a method is: family, paper, defect and surface classes, defaults, needs, deviations."""
+    chosen = get(name)
+    return {
+        "name": chosen.name,
+        "family": chosen.family,
+        "paper": chosen.paper,
+        "matches": chosen.matches,
+        "deviations": list(chosen.deviations),
+        "defects": list(chosen.defects),
+        "surfaces": list(chosen.surfaces),
+        "needs": list(chosen.needs),
+        "defaults": chosen.defaults(),
+        "common": common_keywords(),
+    }

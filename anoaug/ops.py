@@ -1,0 +1,333 @@
+"""The torch.library table: ``anoaug::sample`` and ``anoaug::render`` with their fake functions.
+
+Opaque to torch.compile on purpose: there is nothing to fuse with one fused kernel, and Inductor
+takes half a minute over integer hashing. The reference is the default on every device, the CPU has
+a faster driver, CUDA the kernels.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import cpu, recipe
+from .reference import render as reference
+
+BACKENDS = ("auto", "triton", "torch")
+
+_library = torch.library.Library("anoaug", "DEF")
+_library.define(
+    "sample(Tensor index, Tensor state, Tensor category, Tensor[] banks, Tensor[] histograms, "
+    "Tensor[] categories, str laws, int height, int width, bool pin) -> Tensor"
+)
+_library.define(
+    "render(Tensor image, Tensor table, Tensor[] slots, Tensor[] banks, Tensor? norm, str layout, "
+    "int foreground, bool changed, bool soft, bool clean, ScalarType dtype, bool channels_last, "
+    "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "field(Tensor table, str layout, int height, int width, str backend) -> Tensor"
+)
+
+
+# ---- which backend -------------------------------------------------------------------------------
+
+
+# Older compilers take no tuple of functions as a compile-time argument.
+TRITON_FLOOR = (3, 4)
+
+
+@functools.lru_cache(maxsize=1)
+def triton_trouble() -> str | None:
+    """Why Triton cannot run here, or None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    version = importlib.metadata.version("triton")
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < TRITON_FLOOR:
+        return f"Triton {version} is older than {TRITON_FLOOR[0]}.{TRITON_FLOOR[1]}"
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def interpreting() -> bool:
+    """Whether Triton kernels run in its interpreter, on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.lru_cache(maxsize=8)
+def _say_once(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def default_backend() -> str:
+    """The backend of ANOAUG_BACKEND, else ``"auto"``.
+
+    Raises:
+        ValueError: ANOAUG_BACKEND holds an unknown name.
+    """
+    name = os.environ.get("ANOAUG_BACKEND", "auto")
+    return recipe.one_of("ANOAUG_BACKEND", name, BACKENDS)
+
+
+def resolve_backend(name: str, device: torch.device) -> str:
+    """What will run on a device: ``"triton"``, ``"torch"`` or, the CPU's own driver, ``"cpu"``.
+
+    Raises:
+        RuntimeError: Triton was asked for by name and cannot run there.
+    """
+    if name == "torch":
+        return "torch"
+    if name == "triton":
+        trouble = triton_trouble()
+        if trouble is not None:
+            raise RuntimeError(
+                f"backend='triton' was asked for and {trouble}: "
+                "pip install -U 'anoaug[triton]', or take backend='auto'"
+            )
+        if device.type != "cuda" and not interpreting():
+            raise RuntimeError(
+                f"backend='triton' was asked for on {device.type}; move images to 'cuda', set "
+                "TRITON_INTERPRET=1 for its interpreter, or take backend='auto'"
+            )
+        return "triton"
+    if device.type == "cpu":
+        return "cpu"
+    missing = triton_trouble() if device.type == "cuda" else "no kernels for this device"
+    if missing is None:
+        return "triton"
+    _say_once(f"anoaug: {missing}; the torch reference runs on {device.type} (slower, same bits)")
+    return "torch"
+
+
+# ---- sample --------------------------------------------------------------------------------------
+
+
+def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> recipe.BankInfo:
+    """What laws may know of a bank's tensor; a smoothed second half is not counted."""
+    count = len(category)
+    info = None if histograms.numel() == 0 else histograms.numpy()
+    return recipe.BankInfo(count, *bank.shape[1:], category.numpy(), info)
+
+
+def _sample(
+    index: Tensor,
+    state: Tensor,
+    category: Tensor,
+    banks: Sequence[Tensor],
+    histograms: Sequence[Tensor],
+    categories: Sequence[Tensor],
+    laws: str,
+    height: int,
+    width: int,
+    pin: bool,
+) -> Tensor:
+    parsed = recipe.recipe(laws)
+    views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
+    table = torch.zeros(len(index) * views, parsed.width, pin_memory=pin)
+    infos = [bank_info(*each) for each in zip(banks, histograms, categories, strict=True)]
+    seed, epoch = state.tolist()  # host: index and state live there
+    parsed.sample(
+        seed, epoch, index.numpy(), category.numpy(), (height, width), infos, table.numpy()
+    )  # fmt: skip
+    return table
+
+
+def _sample_fake(
+    index: Tensor,
+    state: Tensor,
+    category: Tensor,
+    banks: Sequence[Tensor],
+    histograms: Sequence[Tensor],
+    categories: Sequence[Tensor],
+    laws: str,
+    height: int,
+    width: int,
+    pin: bool,
+) -> Tensor:
+    parsed = recipe.recipe(laws)
+    views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
+    return index.new_empty((index.shape[0] * views, parsed.width), dtype=torch.float32)
+
+
+# ---- render --------------------------------------------------------------------------------------
+
+
+def _render(
+    image: Tensor,
+    table: Tensor,
+    slots: Sequence[Tensor],
+    banks: Sequence[Tensor],
+    norm: Tensor | None,
+    layout: str,
+    foreground: int,
+    changed: bool,
+    soft: bool,
+    clean: bool,
+    dtype: torch.dtype,
+    channels_last: bool,
+    backend: str,
+) -> reference.Rendered:
+    parsed = recipe.layout(layout)
+    chosen = resolve_backend(backend, image.device)
+    if chosen == "triton":
+        return _render_triton(
+            image, table, slots, banks, norm, layout, foreground, changed, soft, clean, dtype,
+            channels_last,
+        )  # fmt: skip
+    run = cpu.render if chosen == "cpu" else reference.render
+    out = run(
+        image, table, slots, banks, norm, parsed, foreground, changed, soft, clean, dtype
+    )
+    if not channels_last:
+        return out
+    last = torch.channels_last
+    planes = out[1].contiguous(memory_format=last) if clean else out[1]
+    return (out[0].contiguous(memory_format=last), planes, *out[2:])
+
+
+def _render_triton(
+    image: Tensor,
+    table: Tensor,
+    slots: Sequence[Tensor],
+    banks: Sequence[Tensor],
+    norm: Tensor | None,
+    layout: str,
+    foreground: int,
+    changed: bool,
+    soft: bool,
+    clean: bool,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> reference.Rendered:
+    from .kernels import render as kernels
+
+    image = natively_laid_out(image)
+    batch, _, height, width = image.shape
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    out = torch.empty(image.shape, dtype=dtype, device=image.device, memory_format=memory)
+    untouched = torch.empty_like(out) if clean else None
+    mask = torch.empty(batch, 1, height, width, device=image.device)
+    label = torch.zeros(batch, dtype=torch.int64, device=image.device)
+    kind = torch.empty_like(label)
+    if image.numel():
+        kernels.launch(
+            image, out, untouched, mask, label, kind, table, norm, tuple(slots),
+            tuple(banks), kernel_constants(layout, foreground, changed, soft),
+            pixels=INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS,
+        )  # fmt: skip
+    empty = torch.empty(0, dtype=dtype, device=image.device)
+    return out, empty if untouched is None else untouched, mask, label, kind
+
+
+# The interpreter pays about 15 ms per program, whatever its size.
+INTERPRETED_TILE = 16384
+
+
+def natively_laid_out(image: Tensor) -> Tensor:
+    """The image if a kernel can read it in place (planar or interleaved), else one copy."""
+    if image.is_contiguous() or image.is_contiguous(memory_format=torch.channels_last):
+        return image
+    return image.contiguous()
+
+
+@functools.lru_cache(maxsize=256)
+def kernel_constants(layout: str, foreground: int, changed: bool, soft: bool) -> dict[str, Any]:
+    """The compile-time arguments of the render kernel for a layout."""
+    from .kernels import render as kernels
+
+    parsed = recipe.layout(layout)
+    steps = [step for layer in parsed.layers for step in layer.mask]
+    spans = np.cumsum([0, *(len(layer.mask) for layer in parsed.layers)])
+    masks = tuple(recipe.kernel_function("masks", step.name) for step in steps)
+    sources = tuple(recipe.kernel_function("sources", x.source.name) for x in parsed.layers)
+    weights = tuple(recipe.kernel_function("blends", x.weight.name) for x in parsed.layers)
+    mixes = tuple(recipe.kernel_function("blends", x.mix) for x in parsed.layers)
+    return {
+        "MASKS": masks,
+        "MASK_OFFS": tuple(step.offset for step in steps),
+        "MASK_OPTS": tuple(step.option for step in steps),
+        "SPANS": tuple(int(n) for n in spans),
+        "GATES": tuple(layer.gate for layer in parsed.layers),
+        "SOURCES": sources,
+        "SOURCE_OFFS": tuple(layer.source.offset for layer in parsed.layers),
+        "SOURCE_OPTS": tuple(layer.source.option for layer in parsed.layers),
+        "WEIGHTS": weights,
+        "WEIGHT_OFFS": tuple(layer.weight.offset for layer in parsed.layers),
+        "MIXES": mixes,
+        "FOREGROUND": foreground,
+        "CHANGED": changed,
+        "SOFT": soft,
+        "PEAK": parsed.peak,
+        "DIGEST": kernels.digest(masks + sources + weights + mixes),
+    }
+
+
+def _render_fake(
+    image: Tensor,
+    table: Tensor,
+    slots: Sequence[Tensor],
+    banks: Sequence[Tensor],
+    norm: Tensor | None,
+    layout: str,
+    foreground: int,
+    changed: bool,
+    soft: bool,
+    clean: bool,
+    dtype: torch.dtype,
+    channels_last: bool,
+    backend: str,
+) -> reference.Rendered:
+    batch, _, height, width = image.shape
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+    out = torch.empty(image.shape, dtype=dtype, device=image.device, memory_format=memory)
+    return (
+        out,
+        torch.empty_like(out) if clean else image.new_empty(0, dtype=dtype),
+        image.new_empty((batch, 1, height, width), dtype=torch.float32),
+        image.new_empty(batch, dtype=torch.int64),
+        image.new_empty(batch, dtype=torch.int64),
+    )
+
+
+# ---- field ---------------------------------------------------------------------------------------
+
+
+def _field(table: Tensor, layout: str, height: int, width: int, backend: str) -> Tensor:
+    parsed = recipe.layout(layout)
+    chosen = resolve_backend(backend, table.device)
+    if chosen == "triton":
+        from .kernels import render as kernels
+
+        out = torch.empty(len(table), 1, height, width, device=table.device)
+        if len(table):
+            tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
+            kernels.launch_field(out, table, kernel_constants(layout, -1, False, False), tile)
+        return out
+    run = cpu.field if chosen == "cpu" else reference.field
+    return run(table, parsed, height, width)
+
+
+def _field_fake(table: Tensor, layout: str, height: int, width: int, backend: str) -> Tensor:
+    return table.new_empty((table.shape[0], 1, height, width), dtype=torch.float32)
+
+
+_library.impl("sample", _sample, "CompositeExplicitAutograd")
+_library.impl("render", _render, "CompositeExplicitAutograd")
+_library.impl("field", _field, "CompositeExplicitAutograd")
+torch.library.register_fake("anoaug::field", _field_fake)
+torch.library.register_fake("anoaug::sample", _sample_fake)
+torch.library.register_fake("anoaug::render", _render_fake)
+
+sample = torch.ops.anoaug.sample.default
+render = torch.ops.anoaug.render.default
+field = torch.ops.anoaug.field.default

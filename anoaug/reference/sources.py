@@ -1,0 +1,195 @@
+"""Source parts in torch: the colours of an anomaly in image units.
+
+Every function has the shape
+``part(image, banks, row, y, x, b, pix, offset, option, peak) -> float32 [C, B, N]``:
+
+- ``image``: ``[B, C, H, W]``; ``banks``: uint8 tensors ``[N, C, h, w]``
+- ``peak``: white in image units (255, 65535 or 1); banks are scaled by ``peak / 255``
+- the other arguments are those of ``reference/masks.py``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..rng import gaussian_pair, philox, uniform
+from .masks import f, i
+
+# ``option`` of the gathers: interpolation, fill, colour stages, and the bank's number above them.
+BILINEAR, ZERO_FILL, STAGES, BANK = 1, 2, 4, 8
+
+
+def round_clip(value: Tensor, peak: float) -> Tensor:
+    """Round half up to an integer in [0, peak]."""
+    return torch.floor(value + 0.5).clamp(0.0, peak)
+
+
+def source_coordinates(
+    row: Tensor, y: Tensor, x: Tensor, offset: int
+) -> tuple[Tensor, Tensor]:
+    """Where pixels come from: the affine map in the six columns from ``offset``."""
+    sy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
+    sx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
+    return sy, sx
+
+
+def sample_planes(
+    planes: Tensor, n: Tensor, channels: int, sy: Tensor, sx: Tensor, h: Tensor, w: Tensor,
+    option: int,
+) -> Tensor:  # fmt: skip
+    """Values of images ``n`` at float source coordinates.
+
+    Args:
+        planes: ``[N, C, h, w]`` of any dtype and layout; C may be 1 for any ``channels``.
+        n: int64 ``[B, 1]`` image numbers.
+        channels: Channels of the result.
+        sy: float32 ``[B, N]`` source rows; ``sx``: columns.
+        h: int64 ``[B, 1]`` heights; ``w``: widths.
+        option: Interpolation and fill bits.
+
+    Returns:
+        float32 ``[C, B, N]``.
+    """
+    last_y, last_x = (h - 1).to(torch.float32), (w - 1).to(torch.float32)
+    if option & ZERO_FILL:
+        sy = torch.minimum(sy.clamp(min=-1.0), h.to(torch.float32))
+        sx = torch.minimum(sx.clamp(min=-1.0), w.to(torch.float32))
+    else:
+        sy = torch.minimum(sy.clamp(min=0.0), last_y)
+        sx = torch.minimum(sx.clamp(min=0.0), last_x)
+
+    def tap(iy: Tensor, ix: Tensor) -> Tensor:
+        cy = torch.minimum(iy.clamp(min=0), h - 1)
+        cx = torch.minimum(ix.clamp(min=0), w - 1)
+        # Advanced indices around a slice put the channel axis last.
+        value = planes[n, :, cy, cx].movedim(-1, 0).to(torch.float32)
+        if option & ZERO_FILL:
+            value = torch.where((cy == iy) & (cx == ix), value, 0.0)
+        return value.expand(channels, *value.shape[1:])
+
+    if option & BILINEAR:
+        fy, fx = torch.floor(sy), torch.floor(sx)
+        ty, tx = sy - fy, sx - fx
+        iy, ix = fy.to(torch.int64), fx.to(torch.int64)
+        v00, v01 = tap(iy, ix), tap(iy, ix + 1)
+        v10, v11 = tap(iy + 1, ix), tap(iy + 1, ix + 1)
+        top = v00 + tx * (v01 - v00)
+        bottom = v10 + tx * (v11 - v10)
+        return top + ty * (bottom - top)
+    return tap(torch.floor(sy + 0.5).to(torch.int64), torch.floor(sx + 0.5).to(torch.int64))
+
+
+def colour_stages(values: Tensor, row: Tensor, count: Tensor, offset: int) -> Tensor:
+    """Up to three stages of table and colour matrix on 8-bit values held as floats.
+
+    Args:
+        values: float32 integers in [0, 255], ``[C, B, N]``.
+        row: Table rows; tables of 256 bytes per stage and channel begin at ``offset``, followed by
+            3 x 4 matrices per stage.
+        count: int64 ``[B, 1]``, stages in use.
+        offset: First column.
+    """
+    channels = values.shape[0]
+    # A row slice of a contiguous table is not contiguous; the byte view needs that it is.
+    tables = row[:, offset : offset + 192 * channels].contiguous().view(torch.uint8)
+    for s in range(3):
+        looked = torch.stack(
+            [
+                tables[:, (s * channels + c) * 256 : (s * channels + c + 1) * 256]
+                .gather(1, values[c].to(torch.int64))
+                .to(torch.float32)
+                for c in range(channels)
+            ]
+        )
+        if channels == 3:
+            m = offset + 192 * channels + 12 * s
+            looked = torch.stack(
+                [
+                    round_clip(
+                        (
+                            (f(row, m + k) * looked[0] + f(row, m + k + 1) * looked[1])
+                            + f(row, m + k + 2) * looked[2]
+                        )
+                        + f(row, m + k + 3),
+                        255.0,
+                    )
+                    for k in (0, 4, 8)
+                ]
+            )
+        values = torch.where(count > s, looked, values)
+    return values
+
+
+def gather_image(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """The batch itself: own image, or the batch row of column 6. Columns: affine, row, stages."""
+    sy, sx = source_coordinates(row, y, x, offset)
+    donor = i(row, offset + 6)
+    donor = torch.where(donor < 0, b, donor)
+    channels, height, width = image.shape[1:]
+    h, w = torch.full_like(donor, height), torch.full_like(donor, width)
+    values = sample_planes(image, donor, channels, sy, sx, h, w, option)
+    if option & STAGES:
+        count = i(row, offset + 7)
+        eight = round_clip(values * (255.0 / peak), 255.0)
+        eight = colour_stages(eight, row, count, offset + 8) * (peak / 255.0)
+        values = torch.where(count > 0, eight, values)
+    return values
+
+
+def gather_bank(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, smooth, stages.
+
+    ``smooth`` is the number of the smoothed twin of the image in the same bank; sharpness 1 leaves
+    it unread.
+    """
+    bank = banks[option // BANK]
+    channels = image.shape[1]
+    sy, sx = source_coordinates(row, y, x, offset)
+    h, w = i(row, offset + 7), i(row, offset + 8)
+    values = sample_planes(bank, i(row, offset + 6), channels, sy, sx, h, w, option)
+    if option & STAGES:
+        sharpness, soft = f(row, offset + 10), i(row, offset + 11)
+        smooth = sample_planes(bank, soft, channels, sy, sx, h, w, option)
+        sharp = round_clip(smooth + sharpness * (values - smooth), 255.0)
+        values = torch.where(sharpness != 1.0, sharp, values)
+        count = i(row, offset + 12)
+        eight = colour_stages(round_clip(values, 255.0), row, count, offset + 13)
+        values = torch.where(count > 0, eight, values)
+    return values * (peak / 255.0)
+
+
+def noise(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """White noise per pixel and channel. Columns: key, key, then low, high or (1) mean, std."""
+    key = (i(row, offset) & 0xFFFFFFFF, i(row, offset + 1) & 0xFFFFFFFF)
+    low = f(row, offset + 2)
+    spread = f(row, offset + 3) if option == 1 else f(row, offset + 3) - low
+    planes: list[Tensor] = []
+    for group in range(-(-image.shape[1] // 4)):
+        w0, w1, w2, w3 = philox(key, (pix, group, 0, 0))
+        if option == 1:
+            planes += [*gaussian_pair(w0, w1), *gaussian_pair(w2, w3)]
+        else:
+            planes += [uniform(w) for w in (w0, w1, w2, w3)]
+    return torch.stack([(low + drawn * spread) * peak for drawn in planes[: image.shape[1]]])
+
+
+def constant(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """One colour per sample. Columns: C values in [0, 1]."""
+    channels = image.shape[1]
+    colour = row[:, offset : offset + channels].t().unsqueeze(-1) * peak
+    return colour.expand(channels, row.shape[0], (y * x).shape[-1])

@@ -1,0 +1,410 @@
+"""Sources: what an anomaly is made of: textures, the image itself, a donor, noise, a colour.
+
+The functions are in ``kernels/sources.py`` and ``anoaug/reference/sources.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from . import checks
+from .banks import Bank
+from .masks import Range, between
+from .photometric import ColorJitter, RandomOps, Stages
+from .recipe import BankInfo, Context, Floats, Part, Values, one_of, part
+from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
+
+Photometric = RandomOps | ColorJitter
+part(RandomOps)
+part(ColorJitter)
+
+INTERPOLATIONS = ("bilinear", "nearest")
+FILLS = ("border", "zero")
+AFFINE = ("yy", "yx", "y0", "xy", "xx", "x0")
+
+
+class Source(Part):
+    """Base of sources."""
+
+    role: ClassVar[str] = "sources"
+
+
+def affine(
+    cos: Floats, sin: Floats, scale: tuple[Floats | float, Floats | float],
+    target: tuple[Floats | float, Floats | float], origin: tuple[Floats | float, Floats | float],
+) -> dict[str, Floats]:  # fmt: skip
+    """Columns of the map from an image pixel to a source pixel.
+
+    The image is turned by the angle about ``target`` and scaled by ``scale`` (source pixels per
+    image pixel); ``target`` goes to ``origin``. Pairs are (row, column).
+    """
+    yy, yx = cos * scale[0], -sin * scale[0]
+    xy, xx = sin * scale[1], cos * scale[1]
+    return {
+        "yy": yy,
+        "yx": yx,
+        "y0": origin[0] - (yy * target[0] + yx * target[1]),
+        "xy": xy,
+        "xx": xx,
+        "x0": origin[1] - (xy * target[0] + xx * target[1]),
+    }
+
+
+def stage_widths(channels: int) -> dict[str, int]:
+    """Columns of the colour stages: how many, tables (256 bytes each), matrices."""
+    return {"stages": 1, "luts": 192 * channels, "matrices": 36}
+
+
+def stage_values(stages: Stages) -> dict[str, npt.NDArray[Any]]:
+    """Pack colour stages into their columns."""
+    batch = len(stages.active)
+    tables = np.ascontiguousarray(stages.luts).reshape(batch, -1).view(np.float32)
+    matrices = stages.matrices.reshape(batch, -1)
+    return {"stages": stages.active.astype(np.int32), "luts": tables, "matrices": matrices}
+
+
+def gather_option(interpolation: str, fill: str, photometric: Photometric | None) -> int:
+    """The compile-time bits of a gather."""
+    bits = BILINEAR if interpolation == "bilinear" else 0
+    bits |= ZERO_FILL if fill == "zero" else 0
+    return bits | (STAGES if photometric is not None else 0)
+
+
+def pick(u: Floats, info: BankInfo, category: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Choose an image per sample: of the sample's category where that is known, else of all."""
+    chosen = np.floor(u * info.count).astype(np.int32)
+    for wanted in np.unique(category[category >= 0]):
+        rows = category == wanted
+        members = np.flatnonzero(info.category == wanted)
+        if len(members) == 0:
+            raise ValueError(
+                f"category: the bank has no image of category number {wanted}; "
+                "add some or leave category out"
+            )
+        chosen[rows] = members[np.floor(u[rows] * len(members)).astype(np.int64)]
+    return chosen
+
+
+def bank_columns(index: npt.NDArray[np.int32], info: BankInfo) -> dict[str, npt.NDArray[Any]]:
+    """Where an image of a bank lies."""
+    ones = np.ones(len(index), np.int32)
+    plane = info.height * info.width if info.channels > 1 else 0
+    return {"image": index, "h": ones * info.height, "w": ones * info.width, "plane": ones * plane}
+
+
+@part
+@dataclass(frozen=True)
+class Texture(Source):
+    """An image of a texture bank, stretched over the image, optionally turned and recoloured.
+
+    Args:
+        bank: A :class:`anoaug.TextureBank` (its number once bound to a recipe).
+        photometric: :class:`anoaug.photometric.RandomOps` or ``ColorJitter``, or None.
+        rotation: Range in degrees, in addition to what ``photometric`` draws.
+        interpolation: ``"bilinear"`` or ``"nearest"``.
+        fill: ``"zero"`` (the literature) or ``"border"``, beyond the turned texture's edge.
+    """
+
+    bank: Bank | int
+    photometric: Photometric | None = None
+    rotation: float | Range = 0.0
+    interpolation: str = "bilinear"
+    fill: str = "zero"
+
+    function: ClassVar[str] = "gather_bank"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        one_of("fill", self.fill, FILLS)
+
+    @property
+    def words(self) -> int:
+        """Image, rotation, then those of the photometric ops."""
+        return 2 + (0 if self.photometric is None else self.photometric.words)
+
+    def option(self) -> int:
+        """Interpolation, fill, stages and the bank's number."""
+        bits = gather_option(self.interpolation, self.fill, self.photometric)
+        return bits | int(self.bank) * BANK  # type: ignore[arg-type]
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine map, place in the bank, sharpness, stages."""
+        columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
+        if self.photometric is not None:
+            columns |= {"sharpness": 1, "smooth": 1, **stage_widths(channels)}
+        return columns
+
+    def sample(self, context: Context) -> Values:
+        """Draw image, rotation and ops."""
+        info = context.banks[self.bank]  # type: ignore[index]
+        u = context.uniform(self.words)
+        # Textures belong to no category: the sample's own does not narrow the choice.
+        index = pick(u[0], info, np.full(context.batch, -1))
+        angle = np.deg2rad(between(u[1], self.rotation))  # type: ignore[arg-type]
+        sign_y, sign_x = np.ones(context.batch), np.ones(context.batch)
+        colour: dict[str, npt.NDArray[Any]] = {}
+        if self.photometric is not None:
+            histograms = None if info.histograms is None else info.histograms[index]
+            stages = self.photometric.stages(u[2:], context.channels, histograms)
+            angle = angle + stages.angle
+            sign_y = np.where(stages.flip_y, -1.0, 1.0)
+            sign_x = np.where(stages.flip_x, -1.0, 1.0)
+            colour = {
+                "sharpness": stages.sharpness,
+                # The smoothed twin follows in the second half of the same tensor.
+                "smooth": index + np.int32(info.count),
+                **stage_values(stages),
+            }
+        scale = (
+            sign_y * info.height / context.height,
+            sign_x * info.width / context.width,
+        )
+        target = ((context.height - 1) / 2, (context.width - 1) / 2)
+        origin = ((info.height - 1) / 2, (info.width - 1) / 2)
+        geometry = affine(np.cos(angle), np.sin(angle), scale, target, origin)
+        return {**geometry, **bank_columns(index, info), **colour}
+
+
+def patch_affine(context: Context, u: Floats, place: str, size: tuple[int, int]) -> Values:
+    """Map from the layer's frame to an upright box of the same size elsewhere (or the same place).
+
+    The box lies inside a source image of ``size``; sides and places are whole pixels, so that an
+    unturned patch is copied exactly.
+    """
+    ones = np.ones(context.batch)
+    if place == "same":
+        return affine(ones, ones * 0.0, (1.0, 1.0), (0.0, 0.0), (0.0, 0.0))
+    frame = context.frame
+    top = np.floor(u[0] * (np.maximum(size[0] - 2 * frame.half_h, 0) + 1))
+    left = np.floor(u[1] * (np.maximum(size[1] - 2 * frame.half_w, 0) + 1))
+    origin = (top + frame.half_h - 0.5, left + frame.half_w - 0.5)
+    cos, sin = np.cos(frame.angle), np.sin(frame.angle)
+    return affine(cos, sin, (1.0, 1.0), (frame.cy, frame.cx), origin)
+
+
+@part
+@dataclass(frozen=True)
+class Own(Source):
+    """A patch of the image itself, from another place, turned with the mask (CutPaste).
+
+    Args:
+        place: ``"elsewhere"``: an upright box of the mask's size anywhere in the image;
+            ``"same"``: the pixels under the mask.
+        photometric: Colour change of the patch, or None. It works on 8 bits: 16-bit and float
+            patches are rounded to 8 bits by it.
+        interpolation: ``"nearest"`` (the literature) or ``"bilinear"``.
+    """
+
+    place: str = "elsewhere"
+    photometric: Photometric | None = None
+    interpolation: str = "nearest"
+
+    function: ClassVar[str] = "gather_image"
+
+    def __post_init__(self) -> None:
+        one_of("place", self.place, ("elsewhere", "same"))
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+
+    @property
+    def words(self) -> int:
+        """Row, column, then those of the photometric ops."""
+        return 2 + (0 if self.photometric is None else self.photometric.words)
+
+    def option(self) -> int:
+        """Interpolation and stages."""
+        return gather_option(self.interpolation, "border", self.photometric)
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine map, batch row, stages."""
+        columns = dict.fromkeys((*AFFINE, "row"), 1)
+        return columns if self.photometric is None else columns | stage_widths(channels)
+
+    def rows(self, context: Context) -> npt.NDArray[np.int32]:
+        """Batch row to take from: -1, the sample's own."""
+        return np.full(context.batch, -1, np.int32)
+
+    def sample(self, context: Context) -> Values:
+        """Draw place and colour change."""
+        u = context.uniform(self.words)
+        size = (context.height, context.width)
+        geometry = patch_affine(context, u, self.place, size)
+        colour: Mapping[str, npt.NDArray[Any]] = {}
+        if self.photometric is not None:
+            colour = stage_values(self.photometric.stages(u[2:], context.channels, None))
+        return {**geometry, "row": self.rows(context), **colour}
+
+
+@part
+@dataclass(frozen=True)
+class BatchDonor(Own):
+    """A patch of another image of the same batch.
+
+    The result then depends on the batch: the same sample in another batch meets another donor.
+    Use :class:`Donor` with a bank where that matters. A batch of one is refused.
+    """
+
+    @property
+    def words(self) -> int:
+        """One more than :class:`Own`: the donor."""
+        return super().words + 1
+
+    def rows(self, context: Context) -> npt.NDArray[np.int32]:
+        """Any row but the sample's own."""
+        if context.batch < 2:
+            raise ValueError(
+                "donors: expected a batch of at least 2 images to take donors from, got 1; "
+                "use sources.Donor with a DonorBank"
+            )
+        u = context.uniform(1, self.words - 1)[0]
+        own = np.arange(context.batch)
+        step = 1 + np.floor(u * (context.batch - 1)).astype(np.int64)
+        return ((own + step) % context.batch).astype(np.int32)
+
+
+@part
+@dataclass(frozen=True)
+class Donor(Source):
+    """A patch of another normal image, from a bank, of the sample's category where that is known.
+
+    Args:
+        bank: A :class:`anoaug.DonorBank` (its number once bound to a recipe). An image of another
+            size than the batch is scaled to it for ``place="same"``.
+        place: ``"elsewhere"`` (an upright box of the mask's size anywhere in the donor) or
+            ``"same"`` (the pixels under the mask).
+        photometric: Colour change of the patch, or None.
+        interpolation: ``"bilinear"`` or ``"nearest"``.
+    """
+
+    bank: Bank | int
+    place: str = "elsewhere"
+    photometric: Photometric | None = None
+    interpolation: str = "bilinear"
+
+    function: ClassVar[str] = "gather_bank"
+
+    def __post_init__(self) -> None:
+        one_of("place", self.place, ("elsewhere", "same"))
+        one_of("interpolation", self.interpolation, INTERPOLATIONS)
+
+    @property
+    def words(self) -> int:
+        """Donor, row, column, then those of the photometric ops."""
+        return 3 + (0 if self.photometric is None else self.photometric.words)
+
+    def option(self) -> int:
+        """Interpolation, stages and the bank's number."""
+        bits = gather_option(self.interpolation, "border", self.photometric)
+        return bits | int(self.bank) * BANK  # type: ignore[arg-type]
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine map, place in the bank, sharpness, stages."""
+        columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
+        if self.photometric is not None:
+            columns |= {"sharpness": 1, "smooth": 1, **stage_widths(channels)}
+        return columns
+
+    def sample(self, context: Context) -> Values:
+        """Draw donor, place and colour change."""
+        info = context.banks[self.bank]  # type: ignore[index]
+        u = context.uniform(self.words)
+        index = pick(u[0], info, context.category)
+        if self.place == "same":
+            ones = np.ones(context.batch)
+            scale = (info.height / context.height, info.width / context.width)
+            target = ((context.height - 1) / 2, (context.width - 1) / 2)
+            origin = ((info.height - 1) / 2, (info.width - 1) / 2)
+            geometry: Values = affine(ones, ones * 0.0, scale, target, origin)
+        else:
+            geometry = patch_affine(context, u[1:3], self.place, (info.height, info.width))
+        colour: dict[str, npt.NDArray[Any]] = {}
+        if self.photometric is not None:
+            histograms = None if info.histograms is None else info.histograms[index]
+            stages = self.photometric.stages(u[3:], context.channels, histograms)
+            colour = {
+                "sharpness": np.ones(context.batch),
+                "smooth": index,
+                **stage_values(stages),
+            }
+        return {**geometry, **bank_columns(index, info), **colour}
+
+
+@part
+@dataclass(frozen=True)
+class Noise(Source):
+    """White noise per pixel and channel.
+
+    Args:
+        low: Lower end in [0, 1]; for ``"gaussian"`` the mean.
+        high: Upper end in [0, 1]; for ``"gaussian"`` the standard deviation.
+        law: ``"uniform"`` (equal on every backend bit for bit) or ``"gaussian"`` (equal to 1e-5).
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    law: str = "uniform"
+
+    function: ClassVar[str] = "noise"
+
+    def __post_init__(self) -> None:
+        one_of("law", self.law, ("uniform", "gaussian"))
+        checks.interval("low", self.low, 0.0, 1.0)
+        checks.interval("high", self.high, 0.0, 1.0)
+        if self.law == "uniform":
+            checks.interval("(low, high)", (self.low, self.high))
+
+    @property
+    def words(self) -> int:
+        """Two: the key."""
+        return 2
+
+    def option(self) -> int:
+        """0 for uniform, 1 for Gaussian."""
+        return int(self.law == "gaussian")
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Key and ends."""
+        return dict.fromkeys(("key0", "key1", "low", "high"), 1)
+
+    def sample(self, context: Context) -> Values:
+        """Draw the key."""
+        key = context.words(2)
+        ones = np.ones(context.batch)
+        return {"key0": key[0], "key1": key[1], "low": ones * self.low, "high": ones * self.high}
+
+
+@part
+@dataclass(frozen=True)
+class Constant(Source):
+    """One colour per sample, each channel uniform in ``value`` (a number gives that grey).
+
+    Args:
+        value: A number or a range in [0, 1].
+    """
+
+    value: float | Range = 0.0
+
+    function: ClassVar[str] = "constant"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", checks.interval("value", self.value, 0.0, 1.0))
+
+    @property
+    def words(self) -> int:
+        """Four, shared cyclically by the channels."""
+        return 4
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """The colour."""
+        return {"colour": channels}
+
+    def sample(self, context: Context) -> Values:
+        """Draw a colour."""
+        u = context.uniform(4)[np.arange(context.channels) % 4]
+        colour = between(u, self.value).T  # type: ignore[arg-type]
+        return {"colour": colour[:, 0] if context.channels == 1 else colour}

@@ -1,0 +1,218 @@
+"""Source parts: what an anomaly is made of, as one float32 block per channel in image units.
+
+Every function has the shape
+``part(image, banks, row, y, x, b, pix, c0, H, W, OFF, OPT, C, CG, NHWC, PEAK) -> blocks``:
+
+- ``image``: pointer to the batch; ``banks``: tuple of pointers to uint8 ``[N, C, h, w]`` tensors
+- ``c0``: first of the ``CG`` channels asked for; the result is a tuple of ``CG`` blocks
+- ``PEAK``: white in image units (255, 65535 or 1); banks are scaled by ``PEAK / 255``
+- the other arguments are those of ``kernels/masks.py``
+"""
+
+import triton
+import triton.language as tl
+
+from .masks import f, i
+from .rng import gaussian_pair, philox, uniform
+
+# OPT of the gathers: interpolation, fill, colour stages, and the bank's number above them.
+BILINEAR = tl.constexpr(1)
+ZERO_FILL = tl.constexpr(2)
+STAGES = tl.constexpr(4)
+BANK = tl.constexpr(8)
+
+
+@triton.jit
+def round_clip(value, peak: tl.constexpr):
+    """Round half up to an integer in [0, peak]."""
+    return tl.minimum(tl.maximum(tl.floor(value + 0.5), 0.0), peak)
+
+
+@triton.jit
+def sample_plane(plane, step, sy, sx, h, w, OPT: tl.constexpr):
+    """One channel at float source coordinates.
+
+    ``plane`` points at the channel's first pixel, ``step`` is the distance between pixels.
+    """
+    if ZERO_FILL & OPT:
+        sy = tl.minimum(tl.maximum(sy, -1.0), h.to(tl.float32))
+        sx = tl.minimum(tl.maximum(sx, -1.0), w.to(tl.float32))
+    else:
+        sy = tl.minimum(tl.maximum(sy, 0.0), (h - 1).to(tl.float32))
+        sx = tl.minimum(tl.maximum(sx, 0.0), (w - 1).to(tl.float32))
+    if BILINEAR & OPT:
+        fy = tl.floor(sy)
+        fx = tl.floor(sx)
+        ty = sy - fy
+        tx = sx - fx
+        iy = fy.to(tl.int32)
+        ix = fx.to(tl.int32)
+        v00 = tap(plane, step, iy, ix, h, w, OPT)
+        v01 = tap(plane, step, iy, ix + 1, h, w, OPT)
+        v10 = tap(plane, step, iy + 1, ix, h, w, OPT)
+        v11 = tap(plane, step, iy + 1, ix + 1, h, w, OPT)
+        top = v00 + tx * (v01 - v00)
+        bottom = v10 + tx * (v11 - v10)
+        return top + ty * (bottom - top)
+    else:
+        iy = tl.floor(sy + 0.5).to(tl.int32)
+        ix = tl.floor(sx + 0.5).to(tl.int32)
+        return tap(plane, step, iy, ix, h, w, OPT)
+
+
+@triton.jit
+def tap(plane, step, iy, ix, h, w, OPT: tl.constexpr):
+    """One pixel, clamped to the border or zero outside."""
+    cy = tl.minimum(tl.maximum(iy, 0), h - 1)
+    cx = tl.minimum(tl.maximum(ix, 0), w - 1)
+    value = tl.load(plane + (cy * w + cx) * step).to(tl.float32)
+    if ZERO_FILL & OPT:
+        value = tl.where((cy == iy) & (cx == ix), value, 0.0)
+    return value
+
+
+@triton.jit
+def colour_stages(values, row, count, OFF: tl.constexpr, C: tl.constexpr, CG: tl.constexpr, c0):
+    """Up to three stages of table and colour matrix on 8-bit values held as floats."""
+    for s in tl.static_range(3):
+        if count > s:
+            looked = ()
+            for c in tl.static_range(CG):
+                # The last group of a many-channel image may be padded: read a table that exists.
+                channel = tl.minimum(c0 + c, C - 1)
+                table = (row + OFF + (s * C + channel) * 64).to(
+                    tl.pointer_type(tl.uint8), bitcast=True
+                )
+                looked = looked + (tl.load(table + values[c].to(tl.int32)).to(tl.float32),)
+            if C == 3:
+                m = row + OFF + 3 * C * 64 + s * 12
+                values = (
+                    mix_channels(looked[0], looked[1], looked[2], m),
+                    mix_channels(looked[0], looked[1], looked[2], m + 4),
+                    mix_channels(looked[0], looked[1], looked[2], m + 8),
+                )
+            else:
+                values = looked
+    return values
+
+
+@triton.jit
+def mix_channels(r, g, b, m):
+    """One row of a colour matrix, rounded back to 8 bits."""
+    mixed = ((f(m, 0) * r + f(m, 1) * g) + f(m, 2) * b) + f(m, 3)
+    return round_clip(mixed, 255.0)
+
+
+@triton.jit
+def gather_image(
+    image, banks, row, y, x, b, pix, c0, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """The batch itself: own image, or the batch row of column 6. Columns: affine, row, stages."""
+    sy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    sx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    donor = i(row, OFF + 6).to(tl.int64)
+    donor = tl.where(donor < 0, b, donor)
+    start = image + donor * C * H * W
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        if NHWC:
+            values = values + (sample_plane(start + channel, C, sy, sx, H, W, OPT),)
+        else:
+            values = values + (sample_plane(start + channel * H * W, 1, sy, sx, H, W, OPT),)
+    if STAGES & OPT:
+        count = i(row, OFF + 7)
+        if count > 0:
+            eight = ()
+            for c in tl.static_range(CG):
+                eight = eight + (round_clip(values[c] * (255.0 / PEAK), 255.0),)
+            eight = colour_stages(eight, row, count, OFF + 8, C, CG, c0)
+            values = ()
+            for c in tl.static_range(CG):
+                values = values + (eight[c] * (PEAK / 255.0),)
+    return values
+
+
+@triton.jit
+def gather_bank(
+    image, banks, row, y, x, b, pix, c0, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, smooth, stages.
+
+    ``smooth`` is the number of the smoothed twin of the image in the same bank; sharpness 1 leaves
+    it unread.
+    """
+    sy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    sx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    h = i(row, OFF + 7)
+    w = i(row, OFF + 8)
+    step_c = i(row, OFF + 9)
+    size = tl.where(step_c == 0, 1, C).to(tl.int64) * h * w
+    start = banks[OPT // BANK] + i(row, OFF + 6) * size
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        v = sample_plane(start + channel * step_c, 1, sy, sx, h, w, OPT)
+        if STAGES & OPT:
+            sharpness = f(row, OFF + 10)
+            if sharpness != 1.0:
+                soft = banks[OPT // BANK] + i(row, OFF + 11) * size + channel * step_c
+                s = sample_plane(soft, 1, sy, sx, h, w, OPT)
+                v = round_clip(s + sharpness * (v - s), 255.0)
+        values = values + (v,)
+    if STAGES & OPT:
+        count = i(row, OFF + 12)
+        if count > 0:
+            eight = ()
+            for c in tl.static_range(CG):
+                eight = eight + (round_clip(values[c], 255.0),)
+            values = colour_stages(eight, row, count, OFF + 13, C, CG, c0)
+    scaled = ()
+    for c in tl.static_range(CG):
+        scaled = scaled + (values[c] * (PEAK / 255.0),)
+    return scaled
+
+
+@triton.jit
+def noise(
+    image, banks, row, y, x, b, pix, c0, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """White noise per pixel and channel. Columns: key, key, then low, high or (OPT 1) mean, std."""
+    k0 = i(row, OFF).to(tl.uint32, bitcast=True)
+    k1 = i(row, OFF + 1).to(tl.uint32, bitcast=True)
+    first = pix.to(tl.uint32)
+    group = (pix * 0 + c0 // 4).to(tl.uint32)
+    w0, w1, w2, w3 = philox(k0, k1, first, group, first * 0, first * 0)
+    low = f(row, OFF + 2)
+    if OPT == 1:
+        g0, g1 = gaussian_pair(w0, w1)
+        g2, g3 = gaussian_pair(w2, w3)
+        drawn = (g0, g1, g2, g3)
+        spread = f(row, OFF + 3)
+    else:
+        drawn = (uniform(w0), uniform(w1), uniform(w2), uniform(w3))
+        spread = f(row, OFF + 3) - low
+    values = ()
+    for c in tl.static_range(CG):
+        values = values + ((low + drawn[c] * spread) * PEAK,)
+    return values
+
+
+@triton.jit
+def constant(
+    image, banks, row, y, x, b, pix, c0, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """One colour per sample. Columns: C values in [0, 1]."""
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        values = values + (y * 0.0 + x * 0.0 + tl.load(row + OFF + channel) * PEAK,)
+    return values
