@@ -1,6 +1,7 @@
 """The door: every check of what a user hands in, and the one way to import an optional package.
 
-Each function raises ValueError or TypeError with three parts: what was expected, what was got, how to mend it.
+Each function raises ValueError or TypeError with three parts: what was expected, what was got, how
+to mend it.
 """
 
 from __future__ import annotations
@@ -95,7 +96,8 @@ def images(value: Any) -> Tensor:
         )
     if channels * height * width >= 2**31:
         raise ValueError(
-            f"images: expected fewer than 2**31 values per image, got {list(value.shape)}; tile them"
+            f"images: expected fewer than 2**31 values per image, got {list(value.shape)}; "
+            "cut them into tiles"
         )
     if value.requires_grad:
         raise ValueError(

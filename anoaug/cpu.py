@@ -91,9 +91,7 @@ def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     return out
 
 
-def _level(
-    layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor]
-) -> Tensor:
+def _level(layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor]) -> Tensor:
     """Level of one layer over one image; ``own`` are the slots of that image, ``[1, 1, H, W]``."""
     stack: Stack = ()
     b = torch.zeros(1, 1, dtype=torch.int64)

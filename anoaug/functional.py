@@ -88,10 +88,10 @@ def field(
         raise ValueError(f"size: expected height and width of at least 1, got {size}")
     rows = checks.host_index(index, len(index))
     law = recipe.LayerLaw(mask.steps(), Constant(), Hard(), (1, 1), 0)
-    laws = recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0, 1, 1.0))
+    laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)
     state = torch.tensor([rng.signed64(seed), epoch])
     unknown = torch.full_like(rows, -1)
     table = ops.sample(rows, state, unknown, [], [], [], laws, height, width, False)
     name = ops.default_backend() if backend is None else backend
     place = torch.device(device or "cpu")
-    return ops.field(table.to(place), recipe.recipe(laws).layout, height, width, name)
+    return ops.field(table.to(place), recipe.layout_of(laws), height, width, name)

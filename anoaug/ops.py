@@ -34,9 +34,7 @@ _library.define(
     "int foreground, bool changed, bool soft, bool clean, ScalarType dtype, bool channels_last, "
     "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_library.define(
-    "field(Tensor table, str layout, int height, int width, str backend) -> Tensor"
-)
+_library.define("field(Tensor table, str layout, int height, int width, str backend) -> Tensor")
 
 
 # ---- which backend -------------------------------------------------------------------------------
@@ -185,9 +183,7 @@ def _render(
             channels_last,
         )  # fmt: skip
     run = cpu.render if chosen == "cpu" else reference.render
-    out = run(
-        image, table, slots, banks, norm, parsed, foreground, changed, soft, clean, dtype
-    )
+    out = run(image, table, slots, banks, norm, parsed, foreground, changed, soft, clean, dtype)
     if not channels_last:
         return out
     last = torch.channels_last

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from . import checks
 from .rng import Draws
@@ -247,8 +248,8 @@ class Laws:
         views: Whether rows come in ``1 + len(layers)`` views: untouched, then each layer alone.
         min_area: Least realised area in pixels (float) or, below 1, as a share of the image.
         tolerance: Least change in [0, 1] for ``label_rule="changed"``.
-        channels: Image channels.
-        peak: White in image units.
+        channels: Image channels; set by :func:`specialise`.
+        peak: White in image units; likewise.
     """
 
     layers: tuple[LayerLaw, ...]
@@ -257,8 +258,8 @@ class Laws:
     views: bool
     min_area: float
     tolerance: float
-    channels: int
-    peak: float
+    channels: int = 0
+    peak: float = 1.0
 
 
 class Step(NamedTuple):
@@ -468,15 +469,34 @@ class Recipe:
         }
 
 
-@functools.lru_cache(maxsize=256)
-def recipe(text: str) -> Recipe:
-    """The recipe of laws written as JSON (:func:`to_plain`)."""
-    return Recipe(from_plain(json.loads(text)))
-
-
 def encode(laws: Laws) -> str:
     """Canonical JSON of laws."""
     return json.dumps(to_plain(laws), separators=(",", ":"))
+
+
+def specialise(text: str, channels: int, peak: float) -> str:
+    """Encoded laws for images of a channel count and a white level in image units."""
+    return f"{channels} {peak} {text}"
+
+
+@functools.lru_cache(maxsize=256)
+def recipe(text: str) -> Recipe:
+    """The recipe of specialised laws."""
+    channels, peak, laws = text.split(" ", 2)
+    plain = from_plain(json.loads(laws))
+    return Recipe(dataclasses.replace(plain, channels=int(channels), peak=float(peak)))
+
+
+@torch.compiler.assume_constant_result
+def layout_of(text: str) -> str:
+    """The layout of specialised laws."""
+    return recipe(text).layout
+
+
+@torch.compiler.assume_constant_result
+def width_of(text: str) -> int:
+    """The table width of specialised laws."""
+    return recipe(text).width
 
 
 @functools.lru_cache(maxsize=256)

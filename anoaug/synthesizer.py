@@ -1,63 +1,19 @@
-"""Layer and Synthesizer: parts composed into a module that turns normal batches anomalous."""
+"""Synthesizer: layers composed into a module that turns batches of normal images anomalous."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import checks, ops, recipe, rng
-from .banks import Bank, TextureBank
+from . import checks, ops, recipe
 from .batch import AnomalyBatch, Params
-from .blends import Blend, Hard
-from .masks import Given, Mask
-from .photometric import RandomOps
-from .sources import Source
-
-PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
-COUNTER_DOMAIN = 1 << 47  # indices from the internal counter never meet those of a dataset
+from .binding import PEAKS, Binding, Layer
+from .numbering import Numbering
 
 NormalTransform = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One anomaly layer: where x what x how.
-
-    Args:
-        mask: Where: a mask or a combination of masks.
-        source: What.
-        blend: How; hard paste by default.
-        count: Copies of the layer with their own draws: a number or a range (low, high), at most 4
-            over all layers. With a range each sample draws how many it gets.
-        kind: Name of the kind of anomaly, for ``AnomalyBatch.kind``; the synthesizer's name by
-            default.
-    """
-
-    mask: Mask
-    source: Source
-    blend: Blend = Hard()
-    count: int | tuple[int, int] = 1
-    kind: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, base in (
-            ("mask", self.mask, Mask),
-            ("source", self.source, Source),
-            ("blend", self.blend, Blend),
-        ):
-            if not isinstance(value, base):
-                raise TypeError(
-                    f"Layer: expected {name} from anoaug.{name}s, got {type(value).__name__}"
-                )
-        low, high = checks.interval("count", self.count, 0, recipe.MAX_LAYERS)
-        if low != int(low) or high != int(high) or high < 1:
-            raise ValueError(f"count: expected whole numbers, at least 1, got {self.count!r}")
-        object.__setattr__(self, "count", (int(low), int(high)))
 
 
 class Synthesizer(nn.Module):
@@ -128,9 +84,9 @@ class Synthesizer(nn.Module):
                 raise TypeError(f"layers: expected anoaug.Layer, got {type(layer).__name__}")
         self.layers = layers
         self.name = name
-        self.p = checks.probability("p", p)
+        self._p = checks.probability("p", p)
         self.choose = recipe.one_of("choose", choose, ("all", "one"))
-        self.weights = self._odds(weights, len(layers))
+        self._weights = self._odds(weights, len(layers))
         self.views = views
         self.label_rule = recipe.one_of("label_rule", label_rule, ("footprint", "changed"))
         self.tolerance = checks.probability("tolerance", tolerance)
@@ -147,23 +103,17 @@ class Synthesizer(nn.Module):
         self.memory_format = recipe.one_of("memory_format", memory_format, formats)
         self.active = recipe.one_of("active", active, ("train", "always"))
         self.normal_transform = normal_transform
-        name = ops.default_backend() if backend is None else backend
-        self.backend = recipe.one_of("backend", name, ops.BACKENDS)
+        self.backend = recipe.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
         self.validate = validate
-        self.kinds: tuple[str, ...] = ("normal", *dict.fromkeys(self._kind(x) for x in layers))
-        self.kinds += ("given",)
-        self._bind()
-        seed = torch.initial_seed() if seed is None else seed
-        # On the host whatever the module's device is: sampling happens there. Not a buffer, because
-        # DDP would broadcast it and every rank would repeat rank 0.
-        self._state = torch.tensor([rng.signed64(int(seed)), 0], dtype=torch.int64)
-        self._counter = torch.zeros((), dtype=torch.int64)
+        kinds = dict.fromkeys(layer.kind or name for layer in layers)
+        self.kinds: tuple[str, ...] = ("normal", *kinds, "given")
+        self._binding = Binding(layers, self.kinds, name)
+        self._numbering = Numbering(seed)
+        self._norms: dict[tuple[torch.device, float], Tensor] = {}
         self._checked = False
+        self._encode()
 
     # ---- composition -----------------------------------------------------------------------------
-
-    def _kind(self, layer: Layer) -> str:
-        return layer.kind or self.name
 
     def _odds(self, weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
         if self.choose != "one":
@@ -177,86 +127,41 @@ class Synthesizer(nn.Module):
             )
         return odds
 
-    def _bind(self) -> None:
-        """Give every bank and every given tensor its number."""
-        banks: list[Bank] = []
-        slots: list[str] = []
-        laws = []
-        for layer in self.layers:
-            mask = []
-            for step in layer.mask.steps():
-                if isinstance(step, Given):
-                    if step.name not in slots:
-                        slots.append(step.name)
-                    step = dataclasses.replace(step, slot=slots.index(step.name))
-                mask.append(step)
-            source: Any = layer.source
-            bank = getattr(source, "bank", None)
-            if bank is not None:
-                if not isinstance(bank, Bank):
-                    raise TypeError(
-                        f"bank: expected a bank such as TextureBank, got {type(bank).__name__}; "
-                        "TextureBank.from_folder(path) makes one"
-                    )
-                if not any(bank is known for known in banks):
-                    banks.append(bank)
-                number = next(n for n, known in enumerate(banks) if known is bank)
-                source = dataclasses.replace(source, bank=number)
-            kind = self.kinds.index(self._kind(layer))
-            count = recipe_count(layer.count)
-            laws.append(recipe.LayerLaw(tuple(mask), source, layer.blend, count, kind))
-        self._laws = tuple(laws)
-        self.slots = tuple(slots)
-        self.banks = tuple(banks)
-        self.categories = tuple(sorted({name for bank in banks for name in bank.categories}))
-        self._numbers = [_renumbered(bank, self.categories) for bank in banks]
-        self._tensors: dict[tuple[torch.device, int], tuple[list[Tensor], list[Tensor]]] = {}
-        self._norms: dict[tuple[torch.device, float], Tensor] = {}
-        self._texts: dict[tuple[Any, ...], str] = {}
-
-    def _sharpened(self, number: int) -> bool:
-        """Whether some layer reads the smoothed twin of a bank."""
-        return any(
-            getattr(law.source, "bank", None) == number
-            and isinstance(law.source.photometric, RandomOps)  # type: ignore[attr-defined]
-            and "sharpness" in law.source.photometric.ops  # type: ignore[attr-defined]
-            for law in self._laws
+    def _encode(self) -> None:
+        self._text = recipe.encode(
+            recipe.Laws(
+                layers=self._binding.laws,
+                probability=self._p,
+                weights=self._weights,
+                views=self.views,
+                min_area=self.min_area,
+                tolerance=self.tolerance,
+            )
         )
 
-    def _banks_on(self, device: torch.device, channels: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Bank tensors on a device and their histograms on the host, made once."""
-        if (device, channels) not in self._tensors:
-            tensors, histograms = [], []
-            for number, bank in enumerate(self.banks):
-                fitting = bank.with_channels(channels)
-                data, counts = fitting.data, torch.empty(0, dtype=torch.int64)
-                if isinstance(fitting, TextureBank):
-                    if self._sharpened(number):
-                        data = torch.cat([data, fitting.smooth])
-                    counts = torch.tensor(fitting.histograms)
-                tensors.append(data.to(device))
-                histograms.append(counts)
-            self._tensors[device, channels] = tensors, histograms
-        return self._tensors[device, channels]
+    @property
+    def p(self) -> float:
+        """P(anomalous) per sample; may be set at any time."""
+        return self._p
+
+    @p.setter
+    def p(self, value: float) -> None:
+        self._p = checks.probability("p", value)
+        self._encode()
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Odds of the layers with ``choose="one"``, else empty; may be set at any time."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, value: Sequence[float]) -> None:
+        self._weights = self._odds(value, len(self.layers))
+        self._encode()
 
     def laws(self, channels: int, dtype: torch.dtype = torch.uint8) -> str:
         """The recipe's laws for images of a channel count and dtype."""
-        peak = PEAKS.get(dtype, 1.0)
-        known = (channels, peak, self.p, self.weights)
-        if known not in self._texts:
-            self._texts[known] = recipe.encode(
-                recipe.Laws(
-                    layers=self._laws,
-                    probability=self.p,
-                    weights=self.weights,
-                    views=self.views,
-                    min_area=self.min_area,
-                    tolerance=self.tolerance,
-                    channels=channels,
-                    peak=peak,
-                )
-            )
-        return self._texts[known]
+        return recipe.specialise(self._text, channels, PEAKS.get(dtype, 1.0))
 
     def _norm(self, images: Tensor) -> Tensor | None:
         """float32 ``[2, C]`` from image units to the output, or None where nothing changes."""
@@ -276,39 +181,34 @@ class Synthesizer(nn.Module):
     @property
     def seed(self) -> int:
         """The 64-bit seed (signed)."""
-        return int(self._state[0])
+        return self._numbering.seed
 
     @property
     def epoch(self) -> int:
         """The epoch used where a call gives none."""
-        return int(self._state[1])
+        return self._numbering.epoch
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names of the banks' categories; ``category=`` takes them or their positions."""
+        return self._binding.categories
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, as DistributedSampler does."""
-        if not 0 <= int(epoch) < 2**32:
-            raise ValueError(f"epoch: expected an integer in [0, 2**32), got {epoch!r}")
-        self._state[1] = int(epoch)
-        self._epoch_given = True
+        """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
+        self._numbering.set_epoch(epoch)
 
-    _epoch_given = False
+    def share_memory(self) -> Synthesizer:
+        """Share seed and epoch with DataLoader workers, so that ``set_epoch`` reaches them."""
+        self._numbering.share()
+        return self
 
     def get_extra_state(self) -> dict[str, int]:
         """Seed, epoch and counter, for ``state_dict``."""
-        return {"seed": self.seed, "epoch": self.epoch, "counter": int(self._counter)}
+        return self._numbering.get_state()
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Restore seed, epoch and counter from ``state_dict``."""
-        self._state = torch.tensor([state["seed"], state["epoch"]], dtype=torch.int64)
-        self._counter = torch.tensor(state["counter"], dtype=torch.int64)
-
-    def _numbered(self, rows: int) -> Tensor:
-        """Sample indices from the counter: disjoint between ranks, whatever their number was."""
-        rank, world = _place_among_ranks()
-        # Rounded up to a multiple of the world, so that a resumed run may have another size.
-        base = torch.div(self._counter + (world - 1), world, rounding_mode="floor") * world
-        index = base + rank + world * torch.arange(rows) + COUNTER_DOMAIN
-        self._counter.copy_(base + world * rows)
-        return index
+        self._numbering.set_state(state)
 
     # ---- the call --------------------------------------------------------------------------------
 
@@ -346,19 +246,17 @@ class Synthesizer(nn.Module):
             TypeError, ValueError: Bad input; the message says what was expected and the mend.
         """
         checks.images(images)
-        if not torch.compiler.is_compiling() and (self.validate or not self._checked):
-            if not _capturing(images):
-                checks.content(images)
-                self._checked = True
-        number = self._index(index, epoch, len(images))
-        images = self._transformed(images, number, index is not None, mask)
-        planes, confined = self._planes(images, foreground, slots)
+        self._check_content(images)
+        working = self.training or self.active == "always"
+        number = self._numbering(index, epoch, len(images))
+        if self.normal_transform is not None and working:
+            images = self._transformed(images, number, mask)
+        planes, confined = self._binding.planes(images, foreground, slots)
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
-        tensors, histograms = self._banks_on(images.device, images.shape[1])
+        tensors, histograms = self._binding.tensors(images.device, images.shape[1])
         laws = self.laws(images.shape[1], images.dtype)
         source_row = None
-        working = self.training or self.active == "always"
         if self.views and working:
             views = 1 + len(self.layers)
             source_row = torch.arange(len(images), device=images.device).repeat(views)
@@ -367,7 +265,7 @@ class Synthesizer(nn.Module):
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
         table = self._table(images, number, category, tensors, histograms, laws, params, working)
-        layout = recipe_layout(laws)
+        layout = recipe.layout_of(laws)
         out, clean, drawn, flag, kind = ops.render(
             images, table, planes, tensors, self._norm(images), layout, confined,
             self.label_rule == "changed", self.label == "soft", self.clean == "output",
@@ -383,72 +281,35 @@ class Synthesizer(nn.Module):
             {} if source_row is None else {"source_row": source_row},
         )  # fmt: skip
 
-    def _index(
-        self, index: Tensor | Sequence[int] | None, epoch: int | None, rows: int
-    ) -> tuple[Tensor, Tensor]:
-        """Sample indices and (seed, epoch) of a call."""
-        state = self._state
-        if epoch is not None:
-            if not 0 <= int(epoch) < 2**32:
-                raise ValueError(f"epoch: expected an integer in [0, 2**32), got {epoch!r}")
-            state = torch.stack([state[0], torch.tensor(int(epoch))])
-        if index is None:
-            return self._numbered(rows), _worker_state(state)
-        if epoch is None and not self._epoch_given:
-            raise ValueError(
-                "index: expected an epoch with it, or every epoch would repeat the same anomaly; "
-                "pass epoch= or call set_epoch() first"
-            )
-        vector = checks.host_index(index, rows)
-        if rows and not torch.compiler.is_compiling():
-            rng.check_index_range(int(vector.min()), int(vector.max()))
-        return vector, state
+    def _check_content(self, images: Tensor) -> None:
+        """Look at the values: on the first call or on every, never while compiling or capturing."""
+        if torch.compiler.is_compiling() or (self._checked and not self.validate):
+            return
+        if not (images.is_cuda and torch.cuda.is_current_stream_capturing()):
+            checks.content(images)
+            self._checked = True
 
     def _transformed(
-        self, images: Tensor, number: tuple[Tensor, Tensor], indexed: bool, mask: Tensor | None
+        self, images: Tensor, number: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
         """The images after ``normal_transform``."""
-        if self.normal_transform is None or not (self.training or self.active == "always"):
-            return images
         if mask is not None:
             raise ValueError(
                 "mask: expected none together with normal_transform, which would leave it behind; "
                 "transform images and masks before the call"
             )
-        if isinstance(self.normal_transform, Synthesizer):
+        transform: Any = self.normal_transform
+        if isinstance(transform, Synthesizer):
             index, state = number
-            return self.normal_transform(images, index=index, epoch=int(state[1])).image
-        return checks.images(self.normal_transform(images))
-
-    def _planes(
-        self, images: Tensor, foreground: Tensor | None, slots: dict[str, Tensor] | None
-    ) -> tuple[list[Tensor], int]:
-        """Per-pixel tensors in the recipe's order, and the one that confines every layer or -1."""
-        given = dict(slots or {})
-        if foreground is not None:
-            given["foreground"] = foreground
-        for name in self.slots:
-            if name not in given:
-                where = f"{name}=" if name == "foreground" else f"slots={{{name!r}: tensor}}"
-                raise ValueError(f"{name}: this recipe needs it; pass {where} (B, 1, H, W)")
-        planes = [checks.plane(name, given.pop(name), images) for name in self.slots]
-        confined = -1
-        if "foreground" in given:
-            confined = len(planes)
-            planes.append(checks.plane("foreground", given.pop("foreground"), images))
-        if given:
-            raise ValueError(
-                f"slots: expected only {list(self.slots)}, got {sorted(given)} too; "
-                "add masks.Given(name) to the recipe or leave them out"
-            )
-        return planes, confined
+            return transform(images, index=index, epoch=int(state[1])).image
+        return checks.images(transform(images))
 
     def _table(
         self, images: Tensor, number: tuple[Tensor, Tensor], category: Any, tensors: list[Tensor],
         histograms: list[Tensor], laws: str, params: Params | None, working: bool,
     ) -> Tensor:  # fmt: skip
         """The parameter table on the images' device: sampled, replayed, or all zero in eval."""
-        layout = recipe_layout(laws)
+        layout = recipe.layout_of(laws)
         if params is not None:
             if params.layout != layout:
                 raise ValueError(
@@ -461,39 +322,14 @@ class Synthesizer(nn.Module):
                 )
             return params.table.to(images.device)
         if not working:
-            return torch.zeros(len(images), recipe_width(laws), device=images.device)
+            return torch.zeros(len(images), recipe.width_of(laws), device=images.device)
         index, state = number
         table = ops.sample(
-            index, state, self._category(category, len(index)), tensors, histograms, self._numbers,
-            laws, images.shape[2], images.shape[3], images.device.type == "cuda",
+            index, state, self._binding.category(category, len(index)), tensors, histograms,
+            self._binding.numbers, laws, images.shape[2], images.shape[3],
+            images.device.type == "cuda",
         )  # fmt: skip
         return table.to(images.device, non_blocking=True)
-
-    def _category(self, category: Any, rows: int) -> Tensor:
-        """Category numbers ``[B]``, -1 where unknown."""
-        if category is None:
-            return torch.full((rows,), -1, dtype=torch.int64)
-        if isinstance(category, (str, int)):
-            category = [category] * rows
-        if isinstance(category, Tensor):
-            numbers = checks.host_index(category, rows)
-        else:
-            numbers = checks.row_vector("category", [self._category_number(c) for c in category], rows)
-        if not torch.compiler.is_compiling() and rows and self.categories:
-            low, high = int(numbers.min()), int(numbers.max())
-            if low < -1 or high >= len(self.categories):
-                raise ValueError(
-                    f"category: expected numbers below {len(self.categories)}, got {low} to {high}"
-                )
-        return numbers if self.categories else torch.full_like(numbers, -1)
-
-    def _category_number(self, name: str | int) -> int:
-        if not isinstance(name, str) or not self.categories:
-            return int(name) if not isinstance(name, str) else -1
-        if name not in self.categories:
-            raise ValueError(f"category: {name!r} is in no bank; "
-                             f"{checks.nearest(name, self.categories)}")  # fmt: skip
-        return self.categories.index(name)
 
     def _channels_last(self, images: Tensor) -> bool:
         if self.memory_format != "input":
@@ -525,65 +361,21 @@ class Synthesizer(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Synthesizer:
         """A copy with its own counter and the same banks."""
-        copy = self.__class__.__new__(self.__class__)
-        memo[id(self)] = copy
-        nn.Module.__init__(copy)
-        copy.__dict__.update(self.__dict__)
-        copy._state, copy._counter = self._state.clone(), self._counter.clone()
-        return copy
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        nn.Module.__init__(twin)
+        twin.__dict__.update(self.__dict__)
+        # update() shares the dicts that nn.Module keeps children and hooks in.
+        for name, value in self.__dict__.items():
+            if isinstance(value, dict):
+                twin.__dict__[name] = value.copy()
+        twin._numbering = self._numbering.copy()
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the caches of device tensors."""
-        return {**self.__dict__, "_tensors": {}, "_norms": {}}
-
-
-def recipe_count(count: int | tuple[int, int]) -> tuple[int, int]:
-    """A layer's count as a range."""
-    return (count, count) if isinstance(count, int) else count
-
-
-def recipe_layout(laws: str) -> str:
-    """The layout of laws."""
-    return recipe.recipe(laws).layout
-
-
-def recipe_width(laws: str) -> int:
-    """The table width of laws."""
-    return recipe.recipe(laws).width
+        return {**self.__dict__, "_norms": {}}
 
 
 def _float_like(dtype: torch.dtype) -> torch.dtype:
     return dtype if dtype.is_floating_point else torch.float32
-
-
-def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:
-    """A bank's categories as numbers into the union of all banks' names, -1 where it has none."""
-    table = torch.tensor([names.index(name) for name in bank.categories] or [-1])
-    return table[torch.from_numpy(bank.category)] if bank.categories else table.expand(len(bank))
-
-
-def _place_among_ranks() -> tuple[int, int]:
-    """Rank and world size: of the process group, times the DataLoader workers inside a rank."""
-    rank, world = 0, 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if not torch.compiler.is_compiling():
-        worker = torch.utils.data.get_worker_info()
-        if worker is not None:
-            rank, world = rank * worker.num_workers + worker.id, world * worker.num_workers
-    return rank, world
-
-
-def _worker_state(state: Tensor) -> Tensor:
-    """In a DataLoader worker the counter starts anew each epoch: its seed moves the stream."""
-    if torch.compiler.is_compiling():
-        return state
-    worker = torch.utils.data.get_worker_info()
-    if worker is None:
-        return state
-    base = worker.seed - worker.id  # the same in all workers of an epoch
-    return torch.stack([torch.tensor(rng.signed64(rng.mix64(int(state[0]) ^ base))), state[1]])
-
-
-def _capturing(images: Tensor) -> bool:
-    return images.is_cuda and torch.cuda.is_current_stream_capturing()

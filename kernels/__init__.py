@@ -1,4 +1,4 @@
-"""Triton kernels. Import name ``anoaug.kernels``; nothing here decides policy or draws randomness."""
+"""Triton kernels, imported as ``anoaug.kernels``: no policy, no draws, no autograd."""
 
 if __name__ != "anoaug.kernels":
     raise ImportError(

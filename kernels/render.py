@@ -78,8 +78,8 @@ def render_kernel(
     """Render one tile of one sample.
 
     Shapes: image, out and clean ``[B, C, H, W]`` (planar or interleaved), mask ``[B, 1, H, W]``
-    float32, label int64 ``[B]`` zeroed, kind int64 ``[B]``, table float32 ``[B, P]``, norm float32 ``[2, C]``.
-    The recipe is the flat tuples MASKS .. MIXES; layer ``n`` owns the mask steps
+    float32, label int64 ``[B]`` zeroed, kind int64 ``[B]``, table float32 ``[B, P]``, norm float32
+    ``[2, C]``. The recipe is the flat tuples MASKS .. MIXES; layer ``n`` owns the mask steps
     ``SPANS[n] .. SPANS[n + 1]``. ``DIGEST`` only keys the compile cache.
     """
     program = tl.program_id(0)

@@ -162,7 +162,8 @@ def gather_bank(
             if sharpness != 1.0:
                 soft = banks[OPT // BANK] + i(row, OFF + 11) * size + channel * step_c
                 s = sample_plane(soft, 1, sy, sx, h, w, OPT)
-                v = round_clip(s + sharpness * (v - s), 255.0)
+                # Truncated, not rounded: so does Pillow's enhancer.
+                v = tl.floor(tl.minimum(tl.maximum(s + sharpness * (v - s), 0.0), 255.0))
         values = values + (v,)
     if STAGES & OPT:
         count = i(row, OFF + 12)

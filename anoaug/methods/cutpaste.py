@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .. import blends, masks, sources
+from ..binding import Layer
 from ..photometric import ColorJitter
-from ..synthesizer import Layer, Synthesizer
+from ..synthesizer import Synthesizer
 from . import method
 
 PAPER = "Li, Sohn, Yoon, Pfister: CutPaste, CVPR 2021 (arXiv 2104.04015)"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from .. import blends, masks, sources
+from ..binding import Layer
 from ..photometric import RandomOps
-from ..synthesizer import Layer, Synthesizer
+from ..synthesizer import Synthesizer
 from . import method
 from .inputs import TextureLike, as_textures
+
+DRAEM_OPS = RandomOps.draem()
 
 
 @method(
@@ -40,7 +43,7 @@ def draem(
     rotation: float | tuple[float, float] = (-90.0, 90.0),
     rotation_fill: str = "zero",
     opacity: float | tuple[float, float] = (0.2, 1.0),
-    ops: RandomOps | None = RandomOps.draem(),
+    ops: RandomOps | None = DRAEM_OPS,
     **common: Any,
 ) -> Synthesizer:
     """Perlin mask, texture with 3 of 10 ops, one opacity per sample.

@@ -39,12 +39,9 @@ def gradient_noise(
 ) -> Tensor:  # fmt: skip
     """Perlin's noise inside a cell from its four gradients.
 
-    Args:
-        ty: float32 place in the cell in [0, 1), rows; ``tx``: columns.
-        g00y: Row component of the gradient at the cell's first node; the first index is the row.
-
-    Returns:
-        float32 in [-1, 1]: quintic fade, rows joined before columns, times sqrt(2) (Perlin, 2002).
+    ``ty`` and ``tx`` are the float32 place in the cell in [0, 1), ``gRCy`` and ``gRCx`` the row and
+    column components of the gradient at the node R rows and C columns on. The result is float32 in
+    [-1, 1]: quintic fade, rows joined before columns, times sqrt(2) (Perlin, 2002).
     """
     n00 = g00y * ty + g00x * tx
     n10 = g10y * (ty - 1.0) + g10x * tx

@@ -27,9 +27,7 @@ def round_clip(value: Tensor, peak: float) -> Tensor:
     return torch.floor(value + 0.5).clamp(0.0, peak)
 
 
-def source_coordinates(
-    row: Tensor, y: Tensor, x: Tensor, offset: int
-) -> tuple[Tensor, Tensor]:
+def source_coordinates(row: Tensor, y: Tensor, x: Tensor, offset: int) -> tuple[Tensor, Tensor]:
     """Where pixels come from: the affine map in the six columns from ``offset``."""
     sy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
     sx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
@@ -46,8 +44,10 @@ def sample_planes(
         planes: ``[N, C, h, w]`` of any dtype and layout; C may be 1 for any ``channels``.
         n: int64 ``[B, 1]`` image numbers.
         channels: Channels of the result.
-        sy: float32 ``[B, N]`` source rows; ``sx``: columns.
-        h: int64 ``[B, 1]`` heights; ``w``: widths.
+        sy: float32 ``[B, N]`` source rows.
+        sx: float32 ``[B, N]`` source columns.
+        h: int64 ``[B, 1]`` heights.
+        w: int64 ``[B, 1]`` widths.
         option: Interpolation and fill bits.
 
     Returns:
@@ -159,7 +159,8 @@ def gather_bank(
     if option & STAGES:
         sharpness, soft = f(row, offset + 10), i(row, offset + 11)
         smooth = sample_planes(bank, soft, channels, sy, sx, h, w, option)
-        sharp = round_clip(smooth + sharpness * (values - smooth), 255.0)
+        # Truncated, not rounded: so does Pillow's enhancer.
+        sharp = torch.floor((smooth + sharpness * (values - smooth)).clamp(0.0, 255.0))
         values = torch.where(sharpness != 1.0, sharp, values)
         count = i(row, offset + 12)
         eight = colour_stages(round_clip(values, 255.0), row, count, offset + 13)

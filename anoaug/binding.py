@@ -1,0 +1,219 @@
+"""Layers bound to what they read: banks and given tensors get numbers, laws become text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import checks, recipe
+from .banks import Bank, TextureBank
+from .blends import Blend, Hard
+from .masks import Given, Mask
+from .sources import Source
+
+PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One anomaly layer: where x what x how.
+
+    Args:
+        mask: Where: a mask or a combination of masks.
+        source: What.
+        blend: How; hard paste by default.
+        count: Copies of the layer with their own draws: a number or a range (low, high), at most 4
+            over all layers. With a range each sample draws how many it gets.
+        kind: Name of the kind of anomaly, for ``AnomalyBatch.kind``; the synthesizer's name by
+            default.
+    """
+
+    mask: Mask
+    source: Source
+    blend: Blend = Hard()
+    count: int | tuple[int, int] = 1
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, base in (
+            ("mask", self.mask, Mask),
+            ("source", self.source, Source),
+            ("blend", self.blend, Blend),
+        ):
+            if not isinstance(value, base):
+                raise TypeError(
+                    f"Layer: expected {name} from anoaug.{name}s, got {type(value).__name__}"
+                )
+        low, high = checks.interval("count", self.count, 0, recipe.MAX_LAYERS)
+        if low != int(low) or high != int(high) or high < 1:
+            raise ValueError(f"count: expected whole numbers, at least 1, got {self.count!r}")
+        object.__setattr__(self, "count", (int(low), int(high)))
+
+
+class Binding:
+    """The banks and given tensors that layers read, numbered.
+
+    Args:
+        layers: The layers.
+        kinds: Names of kinds; a layer's kind is its position here.
+        name: Kind of layers that give none.
+
+    Attributes:
+        laws: The layers with numbers for banks and tensors.
+        slots: Names of the tensors that calls must give.
+        banks: The banks.
+        categories: Union of the banks' category names, sorted.
+        numbers: Per bank int64 ``[N]``: its images' categories as numbers into ``categories``.
+    """
+
+    def __init__(self, layers: Sequence[Layer], kinds: Sequence[str], name: str) -> None:
+        slots: list[str] = []
+        banks: list[Bank] = []
+        self.laws = tuple(
+            recipe.LayerLaw(
+                tuple(_with_slot(step, slots) for step in layer.mask.steps()),
+                _with_bank(layer.source, banks),
+                layer.blend,
+                layer.count,  # type: ignore[arg-type]
+                kinds.index(layer.kind or name),
+            )
+            for layer in layers
+        )
+        self.slots = tuple(slots)
+        self.banks = tuple(banks)
+        self.categories = tuple(sorted({name for bank in banks for name in bank.categories}))
+        self.numbers = [_renumbered(bank, self.categories) for bank in banks]
+        self._tensors: dict[tuple[torch.device, int], tuple[list[Tensor], list[Tensor]]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the cache of device tensors."""
+        return {**self.__dict__, "_tensors": {}}
+
+    def tensors(self, device: torch.device, channels: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Bank tensors on a device and their histograms on the host, made once.
+
+        Returns:
+            uint8 ``[N, C, h, w]`` per bank, with a smoothed twin behind each image's number where a
+            layer sharpens (``[2 N, C, h, w]``); int64 ``[N, C, 256]`` per texture bank, else empty.
+        """
+        if (device, channels) not in self._tensors:
+            data, histograms = [], []
+            for number, bank in enumerate(self.banks):
+                fitting = bank.with_channels(channels)
+                images, counts = fitting.data, torch.empty(0, dtype=torch.int64)
+                if isinstance(fitting, TextureBank):
+                    if self._sharpened(number):
+                        images = torch.cat([images, fitting.smooth.to(images.device)])
+                    counts = torch.tensor(fitting.histograms)
+                data.append(images.to(device))
+                histograms.append(counts)
+            self._tensors[device, channels] = data, histograms
+        return self._tensors[device, channels]
+
+    def _sharpened(self, number: int) -> bool:
+        """Whether some layer reads the smoothed twin of a bank."""
+        for law in self.laws:
+            ops = getattr(getattr(law.source, "photometric", None), "ops", ())
+            if getattr(law.source, "bank", None) == number and "sharpness" in ops:
+                return True
+        return False
+
+    def category(self, category: Any, rows: int) -> Tensor:
+        """Category numbers int64 ``[rows]``, -1 where unknown.
+
+        Args:
+            category: None, one name or number for all, or one per sample.
+            rows: Samples.
+
+        Raises:
+            ValueError: A name or number that no bank has.
+        """
+        if category is None:
+            return torch.full((rows,), -1, dtype=torch.int64)
+        if isinstance(category, (str, int)):
+            category = [category] * rows
+        if not isinstance(category, Tensor):
+            category = [self._category_number(one) for one in category]
+        numbers = checks.host_index(category, rows)
+        if not self.categories:
+            return torch.full_like(numbers, -1)
+        if rows and not torch.compiler.is_compiling():
+            low, high = int(numbers.min()), int(numbers.max())
+            if low < -1 or high >= len(self.categories):
+                raise ValueError(
+                    f"category: expected numbers below {len(self.categories)}, got {low} to {high}"
+                )
+        return numbers
+
+    def _category_number(self, name: str | int) -> int:
+        if not isinstance(name, str):
+            return int(name)
+        if not self.categories:
+            return -1
+        if name not in self.categories:
+            hint = checks.nearest(name, self.categories)
+            raise ValueError(f"category: {name!r} is in no bank; {hint}")
+        return self.categories.index(name)
+
+    def planes(
+        self, images: Tensor, foreground: Tensor | None, given: dict[str, Tensor] | None
+    ) -> tuple[list[Tensor], int]:
+        """Given tensors in the recipe's order, and the number of the one that confines every layer.
+
+        Raises:
+            ValueError: One is missing, unknown, or does not fit the images.
+        """
+        left = dict(given or {})
+        if foreground is not None:
+            left["foreground"] = foreground
+        for name in self.slots:
+            if name not in left:
+                where = f"{name}=" if name == "foreground" else f"slots={{{name!r}: tensor}}"
+                raise ValueError(f"{name}: this recipe needs it; pass {where} (B, 1, H, W)")
+        planes = [checks.plane(name, left.pop(name), images) for name in self.slots]
+        confined = -1
+        if "foreground" in left:
+            confined = len(planes)
+            planes.append(checks.plane("foreground", left.pop("foreground"), images))
+        if left:
+            raise ValueError(
+                f"slots: expected only {list(self.slots)}, got {sorted(left)} too; "
+                "add masks.Given(name) to the recipe or leave them out"
+            )
+        return planes, confined
+
+
+def _with_slot(step: Any, slots: list[str]) -> Any:
+    if not isinstance(step, Given):
+        return step
+    if step.name not in slots:
+        slots.append(step.name)
+    return dataclasses.replace(step, slot=slots.index(step.name))
+
+
+def _with_bank(source: Any, banks: list[Bank]) -> Any:
+    bank = getattr(source, "bank", None)
+    if bank is None:
+        return source
+    if not isinstance(bank, Bank):
+        raise TypeError(
+            f"bank: expected a bank such as TextureBank, got {type(bank).__name__}; "
+            "TextureBank.from_folder(path) makes one"
+        )
+    if not any(bank is known for known in banks):
+        banks.append(bank)
+    return dataclasses.replace(source, bank=next(n for n, b in enumerate(banks) if b is bank))
+
+
+def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:
+    """A bank's categories as numbers into the union of all banks' names, -1 where it has none."""
+    if not bank.categories:
+        return torch.full((len(bank),), -1, dtype=torch.int64)
+    return torch.tensor([names.index(name) for name in bank.categories])[
+        torch.tensor(bank.category)
+    ]

@@ -1,0 +1,132 @@
+"""Which sample a row is: seed, epoch and sample indices, given or counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from . import checks, rng
+
+# Indices from the counter never meet those of a dataset.
+COUNTER_DOMAIN = 1 << 47
+
+
+class Numbering:
+    """Seed, epoch and the counter of samples that came without an index.
+
+    Lives on the host whatever the module's device is, because sampling happens there. It is no
+    buffer: DDP would broadcast it and every rank would repeat rank 0.
+
+    Args:
+        seed: 64-bit seed; None takes ``torch.initial_seed()``, so that ``torch.manual_seed`` is
+            obeyed.
+
+    Attributes:
+        state: int64 ``[2]``: seed and epoch.
+        counter: int64 scalar: samples numbered so far, over all ranks.
+        epoch_given: Whether an epoch was ever set.
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        seed = torch.initial_seed() if seed is None else int(seed)
+        self.state = torch.tensor([rng.signed64(seed), 0], dtype=torch.int64)
+        self.counter = torch.zeros((), dtype=torch.int64)
+        self.epoch_given = False
+
+    def copy(self) -> Numbering:
+        """An independent copy."""
+        twin = Numbering(0)
+        twin.state, twin.counter = self.state.clone(), self.counter.clone()
+        twin.epoch_given = self.epoch_given
+        return twin
+
+    def share(self) -> None:
+        """Move seed and epoch to shared memory, so that ``set_epoch`` reaches running workers."""
+        self.state.share_memory_()
+
+    @property
+    def seed(self) -> int:
+        """The 64-bit seed (signed)."""
+        return int(self.state[0])
+
+    @property
+    def epoch(self) -> int:
+        """The epoch used where a call gives none."""
+        return int(self.state[1])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the lasting epoch."""
+        self.state[1] = _checked_epoch(epoch)
+        self.epoch_given = True
+
+    def get_state(self) -> dict[str, int]:
+        """Seed, epoch and counter."""
+        return {"seed": self.seed, "epoch": self.epoch, "counter": int(self.counter)}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Restore what :meth:`get_state` gave."""
+        self.state[0], self.state[1] = state["seed"], state["epoch"]
+        self.counter.fill_(state["counter"])
+
+    def __call__(
+        self, index: Tensor | Sequence[int] | None, epoch: int | None, rows: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sample indices int64 ``[rows]`` and (seed, epoch) int64 ``[2]`` of a call.
+
+        Raises:
+            ValueError: An index without an epoch, on CUDA, out of range or of the wrong length.
+        """
+        state = self.state
+        if epoch is not None:
+            state = torch.stack([state[0], torch.tensor(_checked_epoch(epoch))])
+        if index is None:
+            return self._count(rows), _worker_state(state)
+        if epoch is None and not self.epoch_given:
+            raise ValueError(
+                "index: expected an epoch with it, or every epoch would repeat the same anomaly; "
+                "pass epoch= or call set_epoch() first"
+            )
+        vector = checks.host_index(index, rows)
+        if rows and not torch.compiler.is_compiling():
+            rng.check_index_range(int(vector.min()), int(vector.max()))
+        return vector, state
+
+    def _count(self, rows: int) -> Tensor:
+        """Indices from the counter: disjoint between ranks, also when their number changes."""
+        rank, world = _place_among_ranks()
+        # Rounded up to a multiple of the world, so that a resumed run may have another size.
+        base = torch.div(self.counter + (world - 1), world, rounding_mode="floor") * world
+        index = base + rank + world * torch.arange(rows) + COUNTER_DOMAIN
+        self.counter.copy_(base + world * rows)
+        return index
+
+
+def _checked_epoch(epoch: int) -> int:
+    if not 0 <= int(epoch) < 2**32:
+        raise ValueError(f"epoch: expected an integer in [0, 2**32), got {epoch!r}")
+    return int(epoch)
+
+
+def _place_among_ranks() -> tuple[int, int]:
+    """Rank and world size: of the process group, times the DataLoader workers inside a rank."""
+    rank, world = 0, 1
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if not torch.compiler.is_compiling():
+        worker = torch.utils.data.get_worker_info()
+        if worker is not None:
+            rank, world = rank * worker.num_workers + worker.id, world * worker.num_workers
+    return rank, world
+
+
+def _worker_state(state: Tensor) -> Tensor:
+    """In a DataLoader worker the counter starts anew each epoch: its seed moves the stream."""
+    if torch.compiler.is_compiling():
+        return state
+    worker = torch.utils.data.get_worker_info()
+    if worker is None:
+        return state
+    base = worker.seed - worker.id  # the same in all workers of an epoch
+    return torch.stack([torch.tensor(rng.signed64(rng.mix64(int(state[0]) ^ base))), state[1]])
