@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import checks, recipe
-from .banks import Bank, TextureBank
+from .banks import Bank, DonorBank, TextureBank
 from .blends import Blend, Hard
 from .masks import Given, Mask
 from .sources import Source
@@ -67,7 +67,7 @@ class Binding:
         laws: The layers with numbers for banks and tensors.
         slots: Names of the tensors that calls must give.
         banks: The banks.
-        categories: Union of the banks' category names, sorted.
+        categories: Union of the donor banks' category names, sorted.
         numbers: Per bank int64 ``[N]``: its images' categories as numbers into ``categories``.
     """
 
@@ -86,7 +86,8 @@ class Binding:
         )
         self.slots = tuple(slots)
         self.banks = tuple(banks)
-        self.categories = tuple(sorted({name for bank in banks for name in bank.categories}))
+        donors = [bank for bank in banks if isinstance(bank, DonorBank)]
+        self.categories = tuple(sorted({name for bank in donors for name in bank.categories}))
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
         self._tensors: dict[tuple[torch.device, int], tuple[list[Tensor], list[Tensor]]] = {}
 
@@ -98,21 +99,21 @@ class Binding:
         """Bank tensors on a device and their histograms on the host, made once.
 
         Returns:
-            uint8 ``[N, C, h, w]`` per bank, with a smoothed twin behind each image's number where a
-            layer sharpens (``[2 N, C, h, w]``); int64 ``[N, C, 256]`` per texture bank, else empty.
+            Two uint8 tensors ``[N, C, h, w]`` per bank, its images and, where a layer sharpens,
+            their smoothed twins (else the images again); and per bank int64 histograms
+            ``[N, C, 256]``, empty where it is not one of textures.
         """
         if (device, channels) not in self._tensors:
-            data, histograms = [], []
+            pairs, histograms = [], []
             for number, bank in enumerate(self.banks):
-                fitting = bank.with_channels(channels)
-                images, counts = fitting.data, torch.empty(0, dtype=torch.int64)
-                if isinstance(fitting, TextureBank):
-                    if self._sharpened(number):
-                        images = torch.cat([images, fitting.smooth.to(images.device)])
-                    counts = torch.tensor(fitting.histograms)
-                data.append(images.to(device))
+                placed = bank.with_channels(channels).to(device)
+                smooth, counts = placed.data, torch.empty(0, dtype=torch.int64)
+                if isinstance(placed, TextureBank):
+                    smooth = placed.smooth if self._sharpened(number) else smooth
+                    counts = torch.tensor(placed.histograms)
+                pairs += [placed.data, smooth]
                 histograms.append(counts)
-            self._tensors[device, channels] = data, histograms
+            self._tensors[device, channels] = pairs, histograms
         return self._tensors[device, channels]
 
     def _sharpened(self, number: int) -> bool:
@@ -212,7 +213,7 @@ def _with_bank(source: Any, banks: list[Bank]) -> Any:
 
 def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:
     """A bank's categories as numbers into the union of all banks' names, -1 where it has none."""
-    if not bank.categories:
+    if not isinstance(bank, DonorBank) or not bank.categories:
         return torch.full((len(bank),), -1, dtype=torch.int64)
     return torch.tensor([names.index(name) for name in bank.categories])[
         torch.tensor(bank.category)

@@ -11,6 +11,7 @@ import importlib.util
 import platform
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from . import __version__, cachefile, ops
 from .banks import TextureBank
 from .batch import AnomalyBatch
-from .methods import create
+from .methods import create, get
 from .synthesizer import Synthesizer
 
 # Import names by extra of setup.py; an extra is there when all its modules are.
@@ -35,6 +36,7 @@ NEIGHBOURS = ("torchvision", "kornia", "nvidia.dali", "lightning", "anomalib")
 BACKEND_NAMES = {"triton": "Triton kernels", "cpu": "CPU driver", "torch": "torch reference"}
 
 _SELF_TEST = ("draem", "cutpaste")
+_COMPARED = ("image", "mask", "label", "kind")
 
 
 def report() -> dict[str, Any]:
@@ -235,6 +237,42 @@ def _cuda_devices() -> list[dict[str, Any]]:
 # ---- self-test -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Trial:
+    """One method on one small batch."""
+
+    name: str
+    images: Tensor
+
+    @property
+    def index(self) -> Tensor:
+        return torch.arange(3, 3 + len(self.images))
+
+    def synth(self, backend: str) -> Synthesizer:
+        keywords: dict[str, Any] = {}
+        if "textures" in get(self.name).needs:
+            keywords["textures"] = TextureBank.procedural(4, 64, seed=0)
+        return create(self.name, p=1.0, seed=2024, backend=backend, **keywords)
+
+    def run(self, backend: str, device: str = "cpu") -> AnomalyBatch:
+        return self.synth(backend)(self.images.to(device), index=self.index, epoch=1)
+
+    def against_reference(self, backend: str, device: str) -> tuple[AnomalyBatch, AnomalyBatch]:
+        return self.run("torch"), self.run(backend, device)
+
+    def replayed(self) -> tuple[AnomalyBatch, AnomalyBatch]:
+        synth = self.synth("auto")
+        first = synth(self.images, index=self.index, epoch=1)
+        return first, synth(self.images, params=first.params)
+
+    def elsewhere(self) -> tuple[AnomalyBatch, AnomalyBatch]:
+        order = torch.arange(len(self.images) - 1, 0, -2)
+        other = self.synth("auto")(self.images[order], index=self.index[order], epoch=1)
+        first = self.run("auto")
+        rows = {name: getattr(first, name)[order] for name in _COMPARED}
+        return first._replace(**rows), other
+
+
 def self_test() -> Iterator[dict[str, Any]]:
     """Check on a small batch that the backends here agree bit for bit.
 
@@ -242,55 +280,16 @@ def self_test() -> Iterator[dict[str, Any]]:
         ``name``, ``passed`` and ``detail`` (what differs, or the error) of each check.
     """
     images = TextureBank.procedural(5, (48, 80), seed=1).data
-    textures = TextureBank.procedural(4, 64, seed=0)
-    index = torch.arange(3, 3 + len(images))
-    order = torch.tensor([4, 1, 2])
     for name in _SELF_TEST:
-        keywords: dict[str, Any] = {"textures": textures} if name == "draem" else {}
-
-        def make(backend: str, name: str = name, keywords: dict[str, Any] = keywords) -> Synthesizer:
-            return create(name, p=1.0, seed=2024, backend=backend, **keywords)
-
-        def run(
-            backend: str, device: str = "cpu", make: Callable[[str], Synthesizer] = make
-        ) -> AnomalyBatch:
-            return make(backend)(images.to(device), index=index, epoch=1)
-
-        def replayed(make: Callable[[str], Synthesizer] = make) -> tuple[AnomalyBatch, AnomalyBatch]:
-            synth = make("auto")
-            first = synth(images, index=index, epoch=1)
-            return first, synth(images, params=first.params)
-
-        def elsewhere(
-            make: Callable[[str], Synthesizer] = make,
-        ) -> tuple[AnomalyBatch, AnomalyBatch]:
-            synth = make("auto")
-            first = synth(images, index=index, epoch=1)
-            return _rows(first, order), synth(images[order], index=index[order], epoch=1)
-
-        yield _checked(f"{name}: CPU driver equals reference", lambda r=run: (r("torch"), r("auto")))
-        yield _checked(f"{name}: replay repeats the batch", replayed)
-        yield _checked(f"{name}: a sample is the same in another batch", elsewhere)
+        trial = _Trial(name, images)
+        compare = functools.partial(functools.partial, trial.against_reference)
+        yield _checked(f"{name}: CPU driver equals reference", compare("auto", "cpu"))
+        yield _checked(f"{name}: replay repeats the batch", trial.replayed)
+        yield _checked(f"{name}: same sample in another batch", trial.elsewhere)
         if ops.interpreting() and ops.triton_trouble() is None:
-            yield _checked(
-                f"{name}: interpreted kernels equal reference",
-                lambda r=run: (r("torch"), r("triton")),
-            )
+            yield _checked(f"{name}: interpreted kernels equal reference", compare("triton", "cpu"))
         if torch.cuda.is_available():
-            chosen = backend(torch.device("cuda"), "auto")["backend"]
-            yield _checked(
-                f"{name}: {BACKEND_NAMES[chosen]} on CUDA equal reference",
-                lambda r=run: (r("torch"), r("auto", "cuda")),
-            )
-
-
-def _rows(batch: AnomalyBatch, order: Tensor) -> AnomalyBatch:
-    return batch._replace(
-        image=batch.image[order],
-        mask=batch.mask[order],
-        label=batch.label[order],
-        kind=batch.kind[order],
-    )
+            yield _checked(f"{name}: CUDA equals reference", compare("auto", "cuda"))
 
 
 def _checked(name: str, pair: Callable[[], tuple[AnomalyBatch, AnomalyBatch]]) -> dict[str, Any]:
@@ -306,12 +305,10 @@ def difference(expected: AnomalyBatch, got: AnomalyBatch) -> str:
     """How two batches differ in image, mask, label or kind; empty when they are equal."""
     if not bool(expected.label.any()):
         return "no sample is anomalous: the check would prove nothing"
-    for name in ("image", "mask", "label", "kind"):
+    for name in _COMPARED:
         one, other = getattr(expected, name).cpu(), getattr(got, name).cpu()
         if one.shape != other.shape or one.dtype != other.dtype:
-            return (
-                f"{name} is {one.dtype} {list(one.shape)} and {other.dtype} {list(other.shape)}"
-            )
+            return f"{name} is {one.dtype} {list(one.shape)} and {other.dtype} {list(other.shape)}"
         if not torch.equal(one, other):
             return f"{int((one != other).sum())} of {one.numel()} values of {name} differ"
     return ""

@@ -111,10 +111,9 @@ def resolve_backend(name: str, device: torch.device) -> str:
 
 
 def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> recipe.BankInfo:
-    """What laws may know of a bank's tensor; a smoothed second half is not counted."""
-    count = len(category)
-    info = None if histograms.numel() == 0 else histograms.numpy()
-    return recipe.BankInfo(count, *bank.shape[1:], category.numpy(), info)
+    """What laws may know of a bank: its tensor's shape, histograms and categories."""
+    counts = None if histograms.numel() == 0 else histograms.numpy()
+    return recipe.BankInfo(*bank.shape, category.numpy(), counts)
 
 
 def _sample(
@@ -132,7 +131,7 @@ def _sample(
     parsed = recipe.recipe(laws)
     views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
     table = torch.zeros(len(index) * views, parsed.width, pin_memory=pin)
-    infos = [bank_info(*each) for each in zip(banks, histograms, categories, strict=True)]
+    infos = [bank_info(*each) for each in zip(banks[::2], histograms, categories, strict=True)]
     seed, epoch = state.tolist()  # host: index and state live there
     parsed.sample(
         seed, epoch, index.numpy(), category.numpy(), (height, width), infos, table.numpy()

@@ -137,7 +137,7 @@ class Texture(Source):
         """Affine map, place in the bank, sharpness, stages."""
         columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
         if self.photometric is not None:
-            columns |= {"sharpness": 1, "smooth": 1, **stage_widths(channels)}
+            columns |= {"sharpness": 1, **stage_widths(channels)}
         return columns
 
     def sample(self, context: Context) -> Values:
@@ -157,8 +157,6 @@ class Texture(Source):
             sign_x = np.where(stages.flip_x, -1.0, 1.0)
             colour = {
                 "sharpness": stages.sharpness,
-                # The smoothed twin follows in the second half of the same tensor.
-                "smooth": index + np.int32(info.count),
                 **stage_values(stages),
             }
         scale = (
@@ -306,7 +304,7 @@ class Donor(Source):
         """Affine map, place in the bank, sharpness, stages."""
         columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
         if self.photometric is not None:
-            columns |= {"sharpness": 1, "smooth": 1, **stage_widths(channels)}
+            columns |= {"sharpness": 1, **stage_widths(channels)}
         return columns
 
     def sample(self, context: Context) -> Values:
@@ -328,7 +326,6 @@ class Donor(Source):
             stages = self.photometric.stages(u[3:], context.channels, histograms)
             colour = {
                 "sharpness": np.ones(context.batch),
-                "smooth": index,
                 **stage_values(stages),
             }
         return {**geometry, **bank_columns(index, info), **colour}

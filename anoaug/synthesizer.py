@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from . import checks, ops, recipe
 from .batch import AnomalyBatch, Params
 from .binding import PEAKS, Binding, Layer
+from .capture import CapturedSynthesizer
 from .numbering import Numbering
 
 NormalTransform = Callable[[Tensor], Tensor]
@@ -237,7 +238,8 @@ class Synthesizer(nn.Module):
             slots: Tensors ``(B, 1, H, W)`` for ``masks.Given`` parts, by name.
             mask: ``(B, 1, H, W)`` of real defects, united with the synthetic ones.
             label: ``[B]`` labels of real defects, united likewise.
-            params: Replay these instead of sampling.
+            params: Replay these instead of sampling. ``normal_transform`` is not repeated: give the
+                batch's ``clean`` image.
 
         Returns:
             An :class:`AnomalyBatch`.
@@ -248,26 +250,30 @@ class Synthesizer(nn.Module):
         checks.images(images)
         self._check_content(images)
         working = self.training or self.active == "always"
-        number = self._numbering(index, epoch, len(images))
-        if self.normal_transform is not None and working:
-            images = self._transformed(images, number, mask)
+        laws = self.laws(images.shape[1], images.dtype)
+        layout, views = recipe.layout_of(laws), self._views if working else 1
+        if params is not None:
+            table = self._replayed(params, layout, len(images) * views, images.device)
+        elif working:
+            number = self._numbering(index, epoch, len(images))
+            if self.normal_transform is not None:
+                images = self._transformed(images, number, mask)
+            table = self._draw(images, number, category)
+        else:
+            table = torch.zeros(len(images), recipe.width_of(laws), device=images.device)
         planes, confined = self._binding.planes(images, foreground, slots)
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
-        tensors, histograms = self._binding.tensors(images.device, images.shape[1])
-        laws = self.laws(images.shape[1], images.dtype)
-        source_row = None
-        if self.views and working:
-            views = 1 + len(self.layers)
-            source_row = torch.arange(len(images), device=images.device).repeat(views)
-            images = images.repeat(views, 1, 1, 1)
-            planes = [plane.repeat(views, 1, 1, 1) for plane in planes]
+        if views > 1:
+            images, planes = (
+                images.repeat(views, 1, 1, 1),
+                [p.repeat(views, 1, 1, 1) for p in planes],
+            )
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
-        table = self._table(images, number, category, tensors, histograms, laws, params, working)
-        layout = recipe.layout_of(laws)
         out, clean, drawn, flag, kind = ops.render(
-            images, table, planes, tensors, self._norm(images), layout, confined,
+            images, table, planes, self._binding.tensors(images.device, images.shape[1])[0],
+            self._norm(images), layout, confined,
             self.label_rule == "changed", self.label == "soft", self.clean == "output",
             self.dtype or (images.dtype if self.mean is None else _float_like(images.dtype)),
             self._channels_last(images), self.backend,
@@ -278,8 +284,27 @@ class Synthesizer(nn.Module):
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
             Params(table, layout),
-            {} if source_row is None else {"source_row": source_row},
+            self._extras(len(images), views, images.device),
         )  # fmt: skip
+
+    @property
+    def _views(self) -> int:
+        """Rows per image."""
+        return 1 + len(self.layers) if self.views else 1
+
+    def _extras(self, rows: int, views: int, device: torch.device) -> dict[str, Tensor]:
+        if not self.views:
+            return {}
+        return {"source_row": torch.arange(rows // views, device=device).repeat(views)}
+
+    def capture(
+        self,
+        images: Tensor,
+        foreground: Tensor | None = None,
+        slots: dict[str, Tensor] | None = None,
+    ) -> CapturedSynthesizer:
+        """A CUDA graph of the call for batches like this one; see :class:`CapturedSynthesizer`."""
+        return CapturedSynthesizer(self, images, foreground, slots)
 
     def _check_content(self, images: Tensor) -> None:
         """Look at the values: on the first call or on every, never while compiling or capturing."""
@@ -304,32 +329,42 @@ class Synthesizer(nn.Module):
             return transform(images, index=index, epoch=int(state[1])).image
         return checks.images(transform(images))
 
-    def _table(
-        self, images: Tensor, number: tuple[Tensor, Tensor], category: Any, tensors: list[Tensor],
-        histograms: list[Tensor], laws: str, params: Params | None, working: bool,
-    ) -> Tensor:  # fmt: skip
-        """The parameter table on the images' device: sampled, replayed, or all zero in eval."""
-        layout = recipe.layout_of(laws)
-        if params is not None:
-            if params.layout != layout:
-                raise ValueError(
-                    "params: expected those of a synthesizer with this recipe, channels and dtype, "
-                    "got those of another; replay them with the synthesizer that made them"
-                )
-            if len(params.table) != len(images):
-                raise ValueError(
-                    f"params: expected {len(images)} rows like the images, got {len(params.table)}"
-                )
-            return params.table.to(images.device)
-        if not working:
-            return torch.zeros(len(images), recipe.width_of(laws), device=images.device)
-        index, state = number
+    def sample(
+        self,
+        images: Tensor,
+        *,
+        index: Tensor | Sequence[int] | None = None,
+        epoch: int | None = None,
+        category: Any = None,
+    ) -> Tensor:
+        """Draw the parameter table of a batch, float32 ``[rows, P]`` on the images' device.
+
+        Rows are the batch's, times the views. Arguments are those of the call.
+        """
+        return self._draw(images, self._numbering(index, epoch, len(images)), category)
+
+    def _draw(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Tensor:
+        _, channels, height, width = images.shape
+        tensors, histograms = self._binding.tensors(images.device, channels)
         table = ops.sample(
-            index, state, self._binding.category(category, len(index)), tensors, histograms,
-            self._binding.numbers, laws, images.shape[2], images.shape[3],
+            *number, self._binding.category(category, len(images)), tensors, histograms,
+            self._binding.numbers, self.laws(channels, images.dtype), height, width,
             images.device.type == "cuda",
         )  # fmt: skip
         return table.to(images.device, non_blocking=True)
+
+    def _replayed(self, params: Params, layout: str, rows: int, device: torch.device) -> Tensor:
+        """The table of ``params``, if it is one of this recipe."""
+        if params.layout != layout:
+            raise ValueError(
+                "params: expected those of a synthesizer with this recipe, channels and dtype, "
+                "got those of another; replay them with the synthesizer that made them"
+            )
+        if len(params.table) != rows:
+            raise ValueError(
+                f"params: expected {rows} rows like the images, got {len(params.table)}"
+            )
+        return params.table.to(device)
 
     def _channels_last(self, images: Tensor) -> bool:
         if self.memory_format != "input":

@@ -6,17 +6,21 @@ Needs Pillow, imported where it is used.
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from . import checks
+from . import checks, recipe
+from .batch import AnomalyBatch
+from .synthesizer import Synthesizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,6 +152,80 @@ def contact_sheet(
     return image
 
 
+def comparison(
+    labels: Sequence[str],
+    images: Tensor,
+    drawn: Sequence[tuple[Synthesizer, AnomalyBatch]],
+    *,
+    title: str = "",
+    subtitle: str = "",
+) -> Image:
+    """A contact sheet of images and what synthesizers made of them, with what the tables tell.
+
+    Args:
+        labels: A name per image.
+        images: ``(B, C, H, W)`` as for :func:`pixels`.
+        drawn: Synthesizers, each with the batch it made of the images. Two share a row.
+        title: As for :func:`contact_sheet`.
+        subtitle: Likewise.
+
+    Returns:
+        A Pillow image: in each row the clean image, then per synthesizer the anomalous one and its
+        mask.
+
+    Raises:
+        ValueError: As :func:`overlay` and :func:`contact_sheet`.
+    """
+    shown = [(synth, batch, overlay(batch.image, batch.mask)) for synth, batch in drawn]
+    rows: list[list[Tensor | None]] = []
+    captions: list[list[str]] = []
+    for at, label in enumerate(labels):
+        for start in range(0, len(shown), 2):
+            row: list[Tensor | None] = [images[at]]
+            texts = [f"{label}\nclean"]
+            for synth, batch, tinted in shown[start : start + 2]:
+                row += [batch.image[at], tinted[at]]
+                texts += captions_of(synth, batch, at)
+            rows.append(row)
+            captions.append(texts)
+    groups = (1, *[2] * min(2, len(drawn)))
+    return contact_sheet(rows, captions, title=title, subtitle=subtitle, groups=groups)
+
+
+def captions_of(synth: Synthesizer, batch: AnomalyBatch, at: int) -> tuple[str, str]:
+    """Captions of sample ``at``: method and what its table tells, and the mask's area."""
+    if not int(batch.label[at]):
+        return f"{synth.name}\nnormal", "mask\nempty"
+    share = 100.0 * float((batch.mask[at] > 0).float().mean())
+    told = ", ".join(_told(synth, batch, at))
+    return f"{synth.name}\n{told}", f"mask\n{share:.1f} % of the image"
+
+
+def _told(synth: Synthesizer, batch: AnomalyBatch, at: int) -> Iterator[str]:
+    """What can be said of a sample in a few words, from the named columns of its table."""
+    table = batch.params.table[at : at + 1].cpu().numpy()
+    drawn = recipe.recipe(synth.laws(batch.image.shape[1], batch.image.dtype))
+    values, numbers = drawn.describe(table), drawn.describe(table.view(np.int32))
+    for place, layer in enumerate(drawn.layers):
+        if not values[f"layer{place}.gate"][0] > 0:
+            continue
+        mine = {
+            name.rsplit(".", 1)[1]: (values[name][0], numbers[name][0])
+            for name in values
+            if name.startswith(f"layer{place}.")
+        }
+        if "half_h" in mine:
+            yield f"{2 * mine['half_w'][0]:.0f} x {2 * mine['half_h'][0]:.0f} pixels"
+            angle = math.degrees(math.atan2(mine["sin"][0], mine["cos"][0]))
+            if abs(angle) >= 0.5:
+                yield f"{angle:.0f}°"
+        if "opacity" in mine:
+            yield f"opacity {mine['opacity'][0]:.2f}"
+        bank = getattr(synth.layers[layer.law].source, "bank", None)
+        if bank is not None and "image" in mine:
+            yield bank.names[mine["image"][1]]
+
+
 def save_png(image: Image | Tensor, path: str | os.PathLike[str]) -> Path:
     """Write a PNG in one step, as others see it: never a half-written file.
 
@@ -188,9 +266,7 @@ def png_path(path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise ValueError(f"expected a file to write, got the folder {str(path)!r}; add a name")
     if not path.parent.is_dir():
-        raise ValueError(
-            f"expected a folder that exists, got {str(path.parent)!r}; make it first"
-        )
+        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
     return path
 
 

@@ -3,7 +3,8 @@
 Every function has the shape
 ``part(image, banks, row, y, x, b, pix, c0, H, W, OFF, OPT, C, CG, NHWC, PEAK) -> blocks``:
 
-- ``image``: pointer to the batch; ``banks``: tuple of pointers to uint8 ``[N, C, h, w]`` tensors
+- ``image``: pointer to the batch; ``banks``: tuple of pointers to uint8 ``[N, C, h, w]`` tensors,
+  two per bank: its images and their smoothed twins
 - ``c0``: first of the ``CG`` channels asked for; the result is a tuple of ``CG`` blocks
 - ``PEAK``: white in image units (255, 65535 or 1); banks are scaled by ``PEAK / 255``
 - the other arguments are those of ``kernels/masks.py``
@@ -141,10 +142,10 @@ def gather_bank(
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
     NHWC: tl.constexpr, PEAK: tl.constexpr,
 ):  # fmt: skip
-    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, smooth, stages.
+    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, stages.
 
-    ``smooth`` is the number of the smoothed twin of the image in the same bank; sharpness 1 leaves
-    it unread.
+    Bank ``n`` is at ``banks[2 n]``, its smoothed twin at ``banks[2 n + 1]``; sharpness 1 leaves the
+    twin unread.
     """
     sy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
     sx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
@@ -152,7 +153,8 @@ def gather_bank(
     w = i(row, OFF + 8)
     step_c = i(row, OFF + 9)
     size = tl.where(step_c == 0, 1, C).to(tl.int64) * h * w
-    start = banks[OPT // BANK] + i(row, OFF + 6) * size
+    image_at = i(row, OFF + 6) * size
+    start = banks[OPT // BANK * 2] + image_at
     values = ()
     for c in tl.static_range(CG):
         channel = tl.minimum(c0 + c, C - 1)
@@ -160,18 +162,18 @@ def gather_bank(
         if STAGES & OPT:
             sharpness = f(row, OFF + 10)
             if sharpness != 1.0:
-                soft = banks[OPT // BANK] + i(row, OFF + 11) * size + channel * step_c
+                soft = banks[OPT // BANK * 2 + 1] + image_at + channel * step_c
                 s = sample_plane(soft, 1, sy, sx, h, w, OPT)
                 # Truncated, not rounded: so does Pillow's enhancer.
                 v = tl.floor(tl.minimum(tl.maximum(s + sharpness * (v - s), 0.0), 255.0))
         values = values + (v,)
     if STAGES & OPT:
-        count = i(row, OFF + 12)
+        count = i(row, OFF + 11)
         if count > 0:
             eight = ()
             for c in tl.static_range(CG):
                 eight = eight + (round_clip(values[c], 255.0),)
-            values = colour_stages(eight, row, count, OFF + 13, C, CG, c0)
+            values = colour_stages(eight, row, count, OFF + 12, C, CG, c0)
     scaled = ()
     for c in tl.static_range(CG):
         scaled = scaled + (values[c] * (PEAK / 255.0),)

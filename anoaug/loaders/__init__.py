@@ -1,5 +1,6 @@
 """Doors into training loops: whatever hands out batches, with anomalies in them."""
 
-from .dataloader import AnomalyCollate, AnomalyLoader, BatchContract, IndexedDataset
+from .contract import BatchContract
+from .dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 
 __all__ = ["AnomalyCollate", "AnomalyLoader", "BatchContract", "IndexedDataset"]

@@ -22,13 +22,13 @@ KIND, CLEAN, PARAMS, EXTRAS = "kind", "clean", "anomaly_params", "anomaly_extras
 class BatchContract:
     """How a batch becomes the synthesizer's arguments, and its answer a batch again.
 
-    A **mapping** gives a new dict. Read where present: ``mask``, ``label`` (defects that are really
-    there, united with the synthetic ones), ``index``, ``category``, ``foreground``, and a tensor
-    under the name of each ``masks.Given`` of the recipe. Written: ``image``, ``mask``, ``label``,
-    ``"kind"``, ``"clean"`` (not with ``clean=None``), ``"anomaly_params"`` and, where the
-    synthesizer has extras, ``"anomaly_extras"``. Other keys are kept.
+    A **mapping** gives a new dict. Read where present: ``mask`` and ``label`` (real defects, united
+    with the synthetic ones), ``index``, ``category``, ``foreground``, and what the recipe's
+    ``masks.Given`` parts name. Written: ``image``, ``mask``, ``label``, ``"kind"``, ``"clean"``
+    (not with ``clean=None``), ``"anomaly_params"`` and, if the synthesizer has extras,
+    ``"anomaly_extras"``. Other keys are kept.
 
-    A **tuple or list** ``(images, *rest)`` gives the tuple ``(AnomalyBatch, *rest)``, a **tensor**
+    A **tuple or list** ``(images, *rest)`` gives the tuple ``(AnomalyBatch, *rest)``; a **tensor**
     gives an ``AnomalyBatch``.
 
     Tensors are moved to the device, inside nested containers too, except index and category:
@@ -36,12 +36,12 @@ class BatchContract:
 
     Args:
         image: Key of the images ``(B, C, H, W)``.
-        mask: Key of the masks ``(B, 1, H, W)`` or ``(B, H, W)``; of several the one the batch has.
-            The mask is written there, to the first if there was none.
-        label: Key of the labels ``[B]``, above 0 for a defect; likewise. Name another key if your
-            labels are classes.
-        index: Key of the sample indices ``[B]``, or their position in a tuple, which is taken out of
-            the rest; None ignores them.
+        mask: Key of the masks ``(B, 1, H, W)`` or ``(B, H, W)``; of several, the one the batch
+            has. The mask is written there, or to the first where there was none.
+        label: Key of the labels ``[B]``, above 0 for a defect; likewise. If your labels are
+            classes, give a key they do not have.
+        index: Key of the sample indices ``[B]``, or in a tuple their position, from where they are
+            taken out; None ignores them.
         category: Key of the categories; None ignores them.
         foreground: Key of the foregrounds ``(B, 1, H, W)``; None ignores them.
     """
@@ -54,36 +54,31 @@ class BatchContract:
     foreground: str | None = "foreground"
 
     def for_batch(self, batch: Any, indexed: bool) -> BatchContract:
-        """This contract, for a batch that may come from an IndexedDataset."""
+        """This contract for a batch that may come from an IndexedDataset (index last in tuples)."""
         last = indexed and isinstance(batch, (tuple, list)) and isinstance(self.index, str)
         return replace(self, index=-1) if last else self
 
-    def indexed(self, batch: Any) -> bool:
-        """Whether the batch brings sample indices."""
-        return isinstance(self.index, int) or (
-            isinstance(batch, Mapping) and self.index is not None and self.index in batch
-        )
-
     def structure(self, batch: Any, synth: Synthesizer) -> tuple[Any, ...]:
-        """What must not change between batches: the container, its length or the keys read.
+        """What may not change between batches: the container and its length or the keys read.
 
         Raises:
             TypeError: Not a batch this contract knows.
-            ValueError: No image, two masks or labels, or a key the output needs is taken.
+            ValueError: No image or index where one should be, two masks or labels, or a key that
+                the output needs is taken.
         """
         if isinstance(batch, AnomalyBatch):
             raise TypeError(
-                "batch: expected normal images, got an AnomalyBatch: it has been synthesised "
-                "already; use AnomalyCollate or AnomalyLoader, not both"
+                "batch: expected normal images, got an AnomalyBatch, synthesised already; use "
+                "AnomalyCollate or AnomalyLoader, not both"
             )
         if isinstance(batch, Mapping):
-            return "mapping", *self._keys(batch, synth)
+            return "mapping", *self._keys_read(batch, synth)
         if isinstance(self.index, int):
             length = len(batch) if isinstance(batch, (tuple, list)) else 0
-            if not -length < self.index < length or self.index == 0:
+            if self.index == 0 or not -length < self.index < length:
                 raise ValueError(
-                    f"index: expected a position in the batch behind the images, got {self.index} "
-                    f"for {_described(batch)}; a key's name suits mappings"
+                    f"index: expected a position behind the images, got {self.index} for "
+                    f"{_described(batch)}; leave it out if the batch has no index"
                 )
         if isinstance(batch, Tensor):
             return ("tensor",)
@@ -94,58 +89,56 @@ class BatchContract:
             "convert it in the loader's collate_fn"
         )
 
-    def _keys(self, batch: Mapping[str, Any], synth: Synthesizer) -> Iterator[str]:
-        """The keys read, checked."""
+    def _keys_read(self, batch: Mapping[str, Any], synth: Synthesizer) -> Iterator[str]:
         if self.image not in batch:
             raise ValueError(
-                f"image: expected the key {self.image!r} in the batch, got {sorted(batch)}; "
+                f"image: expected the key {self.image!r} in the batch, got {list(batch)}; "
                 "name yours with image="
             )
         if isinstance(self.index, int):
             raise ValueError(
-                f"index: expected a key's name for a mapping, got the position {self.index}"
+                f"index: expected a key for batches that are mappings, got position {self.index}"
             )
-        for role, names in (("mask", _tuple(self.mask)), ("label", _tuple(self.label))):
-            found = [name for name in names if name in batch]
-            if len(found) > 1:
-                raise ValueError(
-                    f"{role}: expected one of {found} in the batch, got both; "
-                    f"choose with {role}={found[0]!r}"
-                )
-            yield from found
-        taken = sorted({KIND, CLEAN, PARAMS, EXTRAS} & set(batch))
+        taken = [key for key in (KIND, CLEAN, PARAMS, EXTRAS) if key in batch]
         if taken:
             raise ValueError(
-                f"batch: expected no keys {taken}, the output has them; rename them in the dataset, "
-                "and use AnomalyCollate or AnomalyLoader, not both"
+                f"batch: expected no {', '.join(taken)} in it, which the output brings; rename in "
+                "the dataset, and use AnomalyCollate or AnomalyLoader, not both"
             )
-        single = (self.index, self.category, self.foreground, *synth.slots)
-        yield from (name for name in dict.fromkeys(single) if name in batch)
+        for role, names in (("mask", self.mask), ("label", self.label)):
+            found = [name for name in _tuple(names) if name in batch]
+            if len(found) > 1:
+                raise ValueError(
+                    f"{role}: expected one of {', '.join(found)} in the batch, got all; choose "
+                    f"with {role}={found[0]!r}"
+                )
+            yield from found
+        single = (self.index, self.category, self.foreground, *_given(synth))
+        yield from (name for name in single if isinstance(name, str) and name in batch)
 
     @torch.no_grad()
     def apply(
         self, batch: Any, synth: Synthesizer, epoch: int | None, device: torch.device | None = None
     ) -> Any:
-        """A batch with anomalies, in the structure it came in.
+        """A batch with anomalies in the structure it came in.
 
         Args:
-            batch: A mapping, ``(images, *rest)`` or images; not modified.
+            batch: A batch that ``structure`` accepts; not modified.
             synth: The synthesizer.
-            epoch: Epoch of the randomness; None leaves it to the synthesizer.
-            device: Where tensors go first; None leaves them where they are.
+            epoch: Epoch of the randomness; None takes the synthesizer's.
+            device: Where tensors are moved first; None leaves them where they are.
         """
+        if isinstance(batch, Mapping):
+            return self._apply_mapping(batch, synth, epoch, device)
         if isinstance(batch, Tensor):
             return synth(moved(batch, device), epoch=epoch)
-        if isinstance(batch, Mapping):
-            return self._mapping(batch, synth, epoch, device)
         images, *rest = batch
         index = None
         if isinstance(self.index, int):
-            index = rest.pop(self.index - (self.index > 0))
-        out = synth(moved(images, device), index=index, epoch=epoch)
-        return out, *moved(rest, device)
+            index = rest.pop(self.index if self.index < 0 else self.index - 1)
+        return synth(moved(images, device), index=index, epoch=epoch), *moved(rest, device)
 
-    def _mapping(
+    def _apply_mapping(
         self,
         batch: Mapping[str, Any],
         synth: Synthesizer,
@@ -153,43 +146,49 @@ class BatchContract:
         device: torch.device | None,
     ) -> dict[str, Any]:
         host = (self.index, self.category)
-        out = {key: x if key in host else moved(x, device) for key, x in batch.items()}
+        out = {key: part if key in host else moved(part, device) for key, part in batch.items()}
         mask, label = _present(self.mask, batch), _present(self.label, batch)
+        given = {name: out[name] for name in _given(synth) if name in out}
         made = synth(
             out[self.image],
-            index=out.get(self.index),  # type: ignore[arg-type]
+            index=_optional(out, self.index),
             epoch=epoch,
-            category=out.get(self.category),  # type: ignore[arg-type]
-            foreground=out.get(self.foreground),  # type: ignore[arg-type]
-            slots={x: out[x] for x in synth.slots if x in out and x not in ("foreground", mask)},
-            mask=out.get(mask),
+            category=_optional(out, self.category),
+            foreground=_optional(out, self.foreground),
+            slots=given,
+            mask=None if mask in given else out.get(mask),
             label=out.get(label),
         )
         out |= {self.image: made.image, mask: made.mask, label: made.label, KIND: made.kind}
-        out |= {CLEAN: made.clean} if made.clean is not None else {}
-        out |= {EXTRAS: made.extras} if made.extras else {}
-        return out | {PARAMS: made.params}
+        out[PARAMS] = made.params
+        if made.clean is not None:
+            out[CLEAN] = made.clean
+        if made.extras:
+            out[EXTRAS] = made.extras
+        return out
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested containers."""
+    """All tensors in nested mappings, tuples and lists."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, (Mapping, tuple, list)):
-        for part in value.values() if isinstance(value, Mapping) else value:
+    elif isinstance(value, Mapping):
+        yield from tensors(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for part in value:
             yield from tensors(part)
 
 
 def moved(value: Any, device: torch.device | None) -> Any:
-    """Nested containers with their tensors on a device; to CUDA through pinned memory."""
+    """Nested containers with their tensors on a device; to CUDA without making the host wait."""
     if device is None:
         return value
     if isinstance(value, Tensor):
-        # A pageable copy would make the host wait.
-        dense = value.layout == torch.strided and value.device.type == "cpu"
-        if device.type == "cuda" and dense and not value.is_pinned():
+        cuda = device.type == "cuda"
+        # A copy from pageable memory would make the host wait.
+        if cuda and value.device.type == "cpu" and value.layout == torch.strided:
             value = value.pin_memory()
-        return value.to(device, non_blocking=device.type == "cuda")
+        return value.to(device, non_blocking=cuda)
     if isinstance(value, Mapping):
         return {key: moved(part, device) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
@@ -198,9 +197,15 @@ def moved(value: Any, device: torch.device | None) -> Any:
     return value
 
 
-def _described(batch: Any) -> str:
-    length = f" of length {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-    return type(batch).__name__ + length
+def _given(synth: Synthesizer) -> list[str]:
+    """Names of the tensors that a recipe's masks want at each call."""
+    steps = (step for layer in synth.layers for step in layer.mask.steps())
+    names = [step.name for step in steps if isinstance(step, Given)]
+    return [name for name in dict.fromkeys(names) if name != "foreground"]
+
+
+def _optional(batch: Mapping[str, Any], key: str | int | None) -> Any:
+    return batch.get(key) if isinstance(key, str) else None
 
 
 def _tuple(names: Names) -> tuple[str, ...]:
@@ -211,3 +216,8 @@ def _present(names: Names, batch: Mapping[str, Any]) -> str:
     """The name the batch has, else the first."""
     known = _tuple(names)
     return next((name for name in known if name in batch), known[0])
+
+
+def _described(batch: Any) -> str:
+    length = f" of length {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    return type(batch).__name__ + length

@@ -27,7 +27,7 @@ class IndexedDataset(Dataset[Any]):
     Other attributes are the dataset's own.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, with ``__getitem__``.
         key: Name for the index in mappings.
 
     Raises:
@@ -46,7 +46,7 @@ class IndexedDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         return self._with_index(self.dataset[index], index)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
@@ -57,9 +57,11 @@ class IndexedDataset(Dataset[Any]):
     def __getattr__(self, name: str) -> Any:
         return _passed_on(self, "dataset", name)
 
-    def _with_index(self, sample: Any, index: int) -> Any:
-        number = operator.index(index)
-        number += len(self.dataset) if number < 0 else 0
+    def _with_index(self, sample: Any, index: Any) -> Any:
+        if isinstance(index, (list, tuple)):  # batch_size=None: the dataset makes whole batches
+            number: Any = torch.tensor([self._number(i) for i in index], dtype=torch.int64)
+        else:
+            number = self._number(index)
         if isinstance(sample, Mapping):
             if self.key in sample:
                 raise ValueError(
@@ -69,6 +71,10 @@ class IndexedDataset(Dataset[Any]):
             return {**sample, self.key: number}
         parts = sample if isinstance(sample, (tuple, list)) else (sample,)
         return _IndexedSample((*parts, number))
+
+    def _number(self, index: int) -> int:
+        number = operator.index(index)
+        return number + len(self.dataset) if number < 0 else number
 
 
 class _IndexedSample(tuple[Any, ...]):
@@ -84,19 +90,20 @@ class AnomalyCollate:
     treats the batch as :class:`BatchContract` says. Each worker gets a copy of the synthesizer,
     fork or spawn; without an index every worker and every epoch draws anew.
 
-    With an index (:class:`IndexedDataset`) anomalies are those AnomalyLoader gives: call
-    ``set_epoch(epoch)`` here, before each epoch; it reaches running (persistent) workers too. The
-    synthesizer's own ``set_epoch``, ``train()`` and ``eval()`` reach only workers not yet started.
+    With an index (:class:`IndexedDataset`) anomalies are those AnomalyLoader gives. Then call
+    ``set_epoch(epoch)``, here or on the synthesizer, before each epoch: seed and epoch are in
+    shared memory, so it reaches workers that run already (``persistent_workers=True``), which
+    ``train()`` and ``eval()`` do not.
 
     Args:
-        synth: The synthesizer, with its banks on the CPU.
+        synth: The synthesizer, its banks on the CPU.
         collate: Makes a batch of a list of samples; ``torch.utils.data.default_collate`` by
             default.
         image, mask, label, index, category, foreground: As in :class:`BatchContract`.
 
     Raises:
-        TypeError: Not a synthesizer, or the batch is not of a known structure.
-        ValueError: An index came and no epoch has been set.
+        TypeError: Not a synthesizer, or batches of no known structure.
+        ValueError: An index comes and no epoch was set.
     """
 
     def __init__(
@@ -114,13 +121,11 @@ class AnomalyCollate:
         self.synth = _synthesizer(synth)
         self.collate = default_collate if collate is None else collate
         self.contract = BatchContract(image, mask, label, index, category, foreground)
-        # Shared memory, so that a worker that runs already sees the next epoch; -1: never set.
-        self._epoch = torch.tensor(-1).share_memory_()
+        self.synth.share_memory()
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, here and in all workers."""
+        """Set the epoch, in all workers too."""
         self.synth.set_epoch(epoch)
-        self._epoch.fill_(int(epoch))
 
     def __call__(self, samples: list[Any]) -> Any:
         """The samples as a batch with anomalies."""
@@ -128,17 +133,11 @@ class AnomalyCollate:
         indexed = len(samples) > 0 and isinstance(samples[0], _IndexedSample)
         contract = self.contract.for_batch(batch, indexed)
         contract.structure(batch, self.synth)
-        epoch = int(self._epoch)
-        if epoch < 0 and contract.indexed(batch):
-            raise ValueError(
-                "index: expected an epoch with it, or every epoch would repeat the same anomaly; "
-                "call set_epoch(epoch) of this AnomalyCollate before each epoch"
-            )
-        return contract.apply(batch, self.synth, epoch if epoch >= 0 else None)
+        return contract.apply(batch, self.synth, epoch=None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._epoch = self._epoch.share_memory_()  # deepcopy and pickle made it private
+        self.synth.share_memory()  # no longer shared in a deepcopy
 
 
 class AnomalyLoader:
@@ -198,6 +197,7 @@ class AnomalyLoader:
         self.prefetch = prefetch
         self._next_epoch = 0
         self._pass: _Pass | None = None
+        self._side: _SideStream | None = None
 
     # ---- iteration -------------------------------------------------------------------------------
 
@@ -231,7 +231,9 @@ class AnomalyLoader:
         device = self.device
         try:
             if self.prefetch and device is not None and device.type == "cuda":
-                yield from self._run_ahead(batches, state, _SideStream(device))
+                # One stream for all epochs: the allocator keeps memory apart by stream.
+                self._side = self._side or _SideStream(device)
+                yield from self._run_ahead(batches, state, self._side)
             else:
                 for contract, batch in self._checked(batches):
                     yield contract.apply(batch, self.synth, state.epoch, device)
@@ -292,10 +294,11 @@ class AnomalyLoader:
         """
         stateful = hasattr(self.loader, "load_state_dict")
         if stateful != ("loader" in state):
-            has, takes = "one with" if "loader" in state else "one without", "a" if stateful else "no"
+            kinds = ("without", "with")
             raise ValueError(
-                f"state_dict: expected one from the same kind of loader, got {has} a loader's "
-                f"position, and {type(self.loader).__name__} takes {takes} position"
+                f"state_dict: expected one {kinds[stateful]} a loader's position for "
+                f"{type(self.loader).__name__}, got one {kinds[not stateful]}; wrap the same kind "
+                "of loader as when it was saved"
             )
         self.synth.load_state_dict(state["synth"])
         if stateful:
@@ -309,7 +312,8 @@ class AnomalyLoader:
         return parts
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pass": None}  # an iteration stays with its loader
+        # An iteration and a stream stay with their loader.
+        return {**self.__dict__, "_pass": None, "_side": None}
 
     def __getattr__(self, name: str) -> Any:
         return _passed_on(self, "loader", name)

@@ -3,7 +3,8 @@
 Every function has the shape
 ``part(image, banks, row, y, x, b, pix, offset, option, peak) -> float32 [C, B, N]``:
 
-- ``image``: ``[B, C, H, W]``; ``banks``: uint8 tensors ``[N, C, h, w]``
+- ``image``: ``[B, C, H, W]``; ``banks``: uint8 tensors ``[N, C, h, w]``, two per
+  bank: its images and their smoothed twins
 - ``peak``: white in image units (255, 65535 or 1); banks are scaled by ``peak / 255``
 - the other arguments are those of ``reference/masks.py``
 """
@@ -146,24 +147,25 @@ def gather_bank(
     image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
     pix: Tensor, offset: int, option: int, peak: float,
 ) -> Tensor:  # fmt: skip
-    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, smooth, stages.
+    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, stages.
 
-    ``smooth`` is the number of the smoothed twin of the image in the same bank; sharpness 1 leaves
-    it unread.
+    Bank ``n`` is ``banks[2 n]``, its smoothed twin ``banks[2 n + 1]``; sharpness 1 leaves the twin
+    unread.
     """
-    bank = banks[option // BANK]
+    number = option // BANK * 2
+    bank, n = banks[number], i(row, offset + 6)
     channels = image.shape[1]
     sy, sx = source_coordinates(row, y, x, offset)
     h, w = i(row, offset + 7), i(row, offset + 8)
-    values = sample_planes(bank, i(row, offset + 6), channels, sy, sx, h, w, option)
+    values = sample_planes(bank, n, channels, sy, sx, h, w, option)
     if option & STAGES:
-        sharpness, soft = f(row, offset + 10), i(row, offset + 11)
-        smooth = sample_planes(bank, soft, channels, sy, sx, h, w, option)
+        sharpness = f(row, offset + 10)
+        smooth = sample_planes(banks[number + 1], n, channels, sy, sx, h, w, option)
         # Truncated, not rounded: so does Pillow's enhancer.
         sharp = torch.floor((smooth + sharpness * (values - smooth)).clamp(0.0, 255.0))
         values = torch.where(sharpness != 1.0, sharp, values)
-        count = i(row, offset + 12)
-        eight = colour_stages(round_clip(values, 255.0), row, count, offset + 13)
+        count = i(row, offset + 11)
+        eight = colour_stages(round_clip(values, 255.0), row, count, offset + 12)
         values = torch.where(count > 0, eight, values)
     return values * (peak / 255.0)
 

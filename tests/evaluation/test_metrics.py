@@ -98,11 +98,13 @@ def pro_by_thresholds(scores: Array, masks: Array, limit: Fraction) -> Fraction:
     return area / limit
 
 
+@settings(deadline=None)
 @given(scored())
 def test_auroc_counts_pairs(pair: tuple[Array, Array]) -> None:
     assert auroc(*pair) == pytest.approx(float(auroc_by_pairs(*pair)), abs=1e-15)
 
 
+@settings(deadline=None)
 @given(scored())
 def test_average_precision_walks_the_thresholds(pair: tuple[Array, Array]) -> None:
     assert average_precision(*pair) == pytest.approx(float(precision_by_thresholds(*pair)))
@@ -115,6 +117,7 @@ def test_pro_walks_the_thresholds(pair: tuple[Array, Array], limit: tuple[int, i
     assert pro(*pair, max_fpr=limit[0] / limit[1]) == pytest.approx(float(expected), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(scored())
 def test_negated_scores_mirror_auroc(pair: tuple[Array, Array]) -> None:
     scores, labels = pair
@@ -122,6 +125,7 @@ def test_negated_scores_mirror_auroc(pair: tuple[Array, Array]) -> None:
 
 
 @pytest.mark.parametrize("metric", [auroc, average_precision])
+@settings(deadline=None)
 @given(pair=scored())
 def test_only_the_order_counts(metric: object, pair: tuple[Array, Array]) -> None:
     scores, labels = pair

@@ -1,0 +1,440 @@
+"""The command line: ``anoaug methods``, ``anoaug preview``, ``anoaug doctor``.
+
+Arguments, files and messages are dealt with here; what a command shows comes from elsewhere. Each
+command is a function of the parsed arguments that returns the exit code: 0, 1 when a check
+failed, 2 for bad input (one line on standard error), 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import __version__, checks, doctor, imagefolder, methods, viz
+from .banks import TextureBank
+from .synthesizer import Synthesizer
+
+DEMO_IMAGES = ("brick", "gravel", "grass", "coins")
+# Of a thousand the one whose anomalies are easiest to see at the size of a thumbnail.
+DEMO_SEED = 840
+DEFAULT_METHODS = "draem,cutpaste"
+
+SECONDS = 2.0  # how long the throughput of each method is measured
+BATCH = 32
+_MEASURED_SIZE = 256
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments without the program's name; those of the process when None.
+
+    Returns:
+        The exit code.
+    """
+    arguments = argparse.Namespace(debug=False)
+    try:
+        _parser().parse_args(argv, arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        print("anoaug: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        if arguments.debug:
+            raise
+        print(f"anoaug: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+# ---- arguments -----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = _Parser(
+        prog="anoaug", description="Anomaly synthesis on the device, once per batch."
+    )
+    parser.add_argument("--version", action="version", version=f"anoaug {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+        made = commands.add_parser(name, help=text, description=f"{text}.", parents=[common])
+        made.set_defaults(run=run)
+        return made
+
+    add = command("methods", run_methods, "List the methods").add_argument
+    add("--family", metavar="F", help=f"only one family: {', '.join(methods.FAMILIES)}")
+    add("--markdown", action="store_true", help="a Markdown table")
+    add("--json", action="store_true", help="JSON, with defaults and deviations")
+
+    add = command("preview", run_preview, "Draw clean images beside their anomalies").add_argument
+    add("paths", nargs="*", metavar="FOLDER|IMAGE", type=Path, help="normal images")
+    add("--demo", action="store_true", help="scikit-image's images; measure the throughput too")
+    add("-m", "--method", metavar="NAME[,NAME...]", default=DEFAULT_METHODS, help="%(default)s")
+    add("-o", "--out", metavar="FILE.png", type=Path, default=Path("preview.png"),
+        help="%(default)s")  # fmt: skip
+    add("-n", metavar="N", type=_whole(1, 1000), default=4, help="images from each folder, spread "
+        "over it (%(default)s)")  # fmt: skip
+    add("--size", metavar="PIXELS", type=_whole(16, 4096), default=256,
+        help="side that images are brought to (%(default)s)")  # fmt: skip
+    add("--resize", metavar="RULE", default="stretch",
+        help="stretch, or crop to the centre (%(default)s)")  # fmt: skip
+    add("--textures", metavar="FOLDER", type=Path, help="texture images; procedural without")
+    add("--p", metavar="P", type=float, default=1.0, help="P(anomalous) (%(default)s)")
+    add("--seed", metavar="SEED", type=int, help=f"0; {DEMO_SEED} with --demo")
+    add("--device", metavar="DEVICE", default="auto", help="cuda where there is one, else cpu")
+    add("--backend", metavar="NAME", help="auto, triton or torch; ANOAUG_BACKEND, else auto")
+
+    add = command("doctor", run_doctor, "Show what is installed and test it").add_argument
+    add("--json", action="store_true", help="JSON")
+    return parser
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low} to {high}, got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"anoaug: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+# ---- anoaug methods ------------------------------------------------------------------------------
+
+
+def run_methods(arguments: argparse.Namespace) -> int:
+    """``anoaug methods``."""
+    found = [methods.get(name) for name in methods.list_methods(arguments.family)]
+    if arguments.json:
+        keys = ("name", "family", "paper", "matches", "deviations", "defects", "surfaces", "needs",
+                "defaults")  # fmt: skip
+        facts = [methods.describe(method.name) for method in found]
+        print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
+                         default=repr))  # fmt: skip
+        return 0
+    heads = ("name", "family", "needs", "surfaces", "defects", "paper")
+    rows = [
+        (
+            method.name,
+            method.family,
+            ", ".join(method.needs) or "-",
+            ", ".join(method.surfaces),
+            ", ".join(method.defects),
+            method.paper,
+        )
+        for method in found
+    ]
+    print(markdown(heads, rows) if arguments.markdown else _aligned(heads, rows))
+    return 0
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is set as code."""
+    lines = [heads, ["---"] * len(heads), *([f"`{row[0]}`", *row[1:]] for row in rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
+                     for line in lines)  # fmt: skip
+
+
+def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns for the terminal; the last two are wrapped to share what the others leave."""
+    widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
+    # A pipe has no width: one line per method suits grep.
+    room = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+    if room:
+        left = max(40, room - sum(widths[:-2]) - 2 * (len(widths) - 1))
+        widths[-2] = min(widths[-2], left // 2)
+        widths[-1] = min(widths[-1], left - widths[-2])
+    lines = []
+    for line in (heads, *rows):
+        cells = [
+            textwrap.wrap(cell, width) or [""] for cell, width in zip(line, widths, strict=True)
+        ]
+        for at in range(max(len(cell) for cell in cells)):
+            parts = (
+                f"{cell[at] if at < len(cell) else '':<{width}}"
+                for cell, width in zip(cells, widths, strict=True)
+            )
+            lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+# ---- anoaug doctor -------------------------------------------------------------------------------
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """``anoaug doctor``."""
+    facts = doctor.report()
+    print(json.dumps(facts, indent=2) if arguments.json else doctor.text(facts))
+    return 0 if facts["ok"] else 1
+
+
+# ---- anoaug preview ------------------------------------------------------------------------------
+
+
+def run_preview(arguments: argparse.Namespace) -> int:
+    """``anoaug preview``."""
+    # Everything that can be refused is refused before the work begins.
+    out = viz.png_path(arguments.out)
+    if arguments.seed is None:
+        arguments.seed = DEMO_SEED if arguments.demo else 0
+    names = [name.strip() for name in arguments.method.split(",")]
+    for name in names:
+        _suppliable(methods.get(name))
+    device, backend = _device(arguments.device, arguments.backend)
+    if arguments.demo == bool(arguments.paths):
+        raise ValueError("preview: expected a folder or images, or --demo; give one of the two")
+    rule = imagefolder.Rule((arguments.size, arguments.size), 3, arguments.resize)
+    chosen = None if arguments.demo else _found(arguments.paths, arguments.n)
+    textures = _textures(arguments.textures, arguments.size)
+
+    bar = checks.require("tqdm", "images").tqdm
+    with bar(total=None, disable=None, leave=False, unit="image") as progress:
+        if chosen is None:
+            labels, images = list(DEMO_IMAGES), demo_images(arguments.size)
+        else:
+            labels, images = _read(chosen, rule, progress)
+        images = images.to(device)
+        drawn = []
+        for name in names:
+            progress.set_description(name)
+            synth = _synth(name, textures, arguments, p=arguments.p)
+            drawn.append((synth, synth(images, index=range(len(images)), epoch=0)))
+            progress.update(len(images))
+        where = _device_name(device)
+        facts = [
+            f"seed {arguments.seed}",
+            where,
+            doctor.BACKEND_NAMES[backend],
+            f"{arguments.size} x {arguments.size} pixels",
+        ]
+        if any("textures" in methods.get(name).needs for name in names):
+            folder = arguments.textures
+            facts.append(f"textures from {folder.name}" if folder else "procedural textures")
+        title = f"anoaug {__version__}"
+        sheet = viz.comparison(labels, images, drawn, title=title, subtitle="  ·  ".join(facts))
+        viz.save_png(sheet, out)
+    print(f"{out}: {len(images)} images, {', '.join(names)}; {sheet.width} x {sheet.height} pixels")
+    if arguments.demo:
+        print(_throughput_line(names, textures, arguments, device, where))
+    return 0
+
+
+def _suppliable(method: methods.Method) -> None:
+    lacking = [need for need in method.needs if need != "textures"]
+    if lacking:
+        raise ValueError(
+            f"preview: {method.name} needs {' and '.join(lacking)}, which this command cannot "
+            f"give; use anoaug.create({method.name!r}, ...) and anoaug.viz.comparison"
+        )
+
+
+def _device(name: str, backend: str | None) -> tuple[torch.device, str]:
+    """The device and what runs on it, or a refusal."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch says which by device
+        raise ValueError(
+            f"--device: expected cpu, cuda or another that torch finds here, got {name!r}; {error}"
+        ) from error
+    found = doctor.backend(device, backend)
+    if found["backend"] is None:
+        raise ValueError(f"--backend: {found['why']}")
+    return device, found["backend"]
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _textures(folder: Path | None, size: int) -> TextureBank:
+    if folder is None:
+        return TextureBank.procedural(size=size)
+    return TextureBank.from_folder(folder, size=size)
+
+
+def _synth(
+    name: str, textures: TextureBank, arguments: argparse.Namespace, p: float
+) -> Synthesizer:
+    keywords: dict[str, Any] = {"p": p, "seed": arguments.seed, "backend": arguments.backend}
+    if "textures" in methods.get(name).defaults():
+        keywords["textures"] = textures
+    return methods.create(name, **keywords)
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+def _found(paths: Sequence[Path], count: int) -> list[tuple[list[tuple[str, Path]], int]]:
+    """For each argument its candidates as (label, file), and how many of them to take."""
+    found = []
+    for path in (path.expanduser() for path in paths):
+        if path.is_dir():
+            inside = sorted(imagefolder.normal_by_folder(path, imagefolder.find(path)))
+            found.append(([(name, path / name) for name in inside], count))
+        elif path.exists():
+            found.append(([(path.name, path)], 1))
+        else:
+            raise ValueError(f"{str(path)!r} does not exist; check the path")
+    return found
+
+
+def _spread(count: int, wanted: int) -> Iterator[int]:
+    """All numbers below ``count``, first ``wanted`` of them evenly spread."""
+    wanted = min(count, wanted)
+    first = [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
+    yield from first
+    yield from sorted(set(range(count)) - set(first))
+
+
+def _read(
+    found: Sequence[tuple[list[tuple[str, Path]], int]], rule: imagefolder.Rule, progress: Any
+) -> tuple[list[str], Tensor]:
+    """Labels and images uint8 ``[B, 3, H, W]``; unreadable files are named."""
+    progress.set_description("reading")
+    labels: list[str] = []
+    images: list[Tensor] = []
+    for candidates, wanted in found:
+        broken: list[str] = []
+        kept: dict[int, Tensor] = {}
+        for at in _spread(len(candidates), wanted):
+            path = candidates[at][1]
+            try:
+                kept[at] = torch.from_numpy(imagefolder.decode(path.read_bytes(), rule).copy())
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow's plugins raise many types on damaged files
+                broken.append(f"{path} ({str(error).splitlines()[0] if str(error) else 'damaged'})")
+            progress.update()
+            if len(kept) == wanted:
+                break
+        if not kept:
+            raise ValueError(f"expected images, could not read {'; '.join(broken)}")
+        if broken:
+            warnings.warn(f"left out, could not be read: {'; '.join(broken)}", stacklevel=2)
+        labels += [candidates[at][0] for at in sorted(kept)]
+        images += [kept[at] for at in sorted(kept)]
+    return labels, torch.stack(images)
+
+
+def demo_images(size: int = 256) -> Tensor:
+    """The middle of scikit-image's bundled brick, gravel, grass and coins.
+
+    Args:
+        size: Side in pixels; 256 is their own resolution.
+
+    Returns:
+        uint8 ``[4, 3, size, size]``, three equal channels.
+
+    Raises:
+        ImportError: scikit-image or Pillow is missing.
+    """
+    data = checks.require("skimage.data", "demo")
+    pillow = checks.require("PIL.Image", "images")
+    images = []
+    for name in DEMO_IMAGES:
+        image = pillow.fromarray(getattr(data, name)())
+        left, top = (image.width - 256) // 2, (image.height - 256) // 2
+        box = (left, top, left + 256, top + 256)
+        image = image.resize((size, size), pillow.Resampling.BICUBIC, box=box)
+        images.append(torch.from_numpy(np.array(image)))
+    return torch.stack(images)[:, None].repeat(1, 3, 1, 1)
+
+
+# ---- throughput ----------------------------------------------------------------------------------
+
+
+def _throughput_line(
+    names: Sequence[str],
+    textures: TextureBank,
+    arguments: argparse.Namespace,
+    device: torch.device,
+    where: str,
+) -> str:
+    images = demo_images(_MEASURED_SIZE).repeat(-(-BATCH // len(DEMO_IMAGES)), 1, 1, 1)[:BATCH]
+    rates = []
+    for name in names:
+        synth = _synth(name, textures, arguments, p=1.0)
+        rates.append(f"{name} {throughput(synth, images.to(device), SECONDS):,.0f} images/s")
+    if device.type == "cpu":
+        where = "cpu, one thread"
+    return (
+        f"throughput: {', '.join(rates)} ({where}; {_MEASURED_SIZE} x {_MEASURED_SIZE} uint8, "
+        f"batch {BATCH}, every image anomalous, median over {SECONDS:g} s)"
+    )
+
+
+def throughput(synth: Synthesizer, images: Tensor, seconds: float) -> float:
+    """Images per second of a synthesizer: the median over repeated calls.
+
+    On the CPU one thread is measured, as in a DataLoader's worker: what several make of it depends
+    on what else the machine does.
+
+    Args:
+        synth: The synthesizer.
+        images: ``(B, C, H, W)`` on the device to measure.
+        seconds: How long to measure; three calls are made at least.
+    """
+    cuda = images.device.type == "cuda"
+    # On CUDA calls queue up as they do in training: one wait for several.
+    calls = 10 if cuda else 1
+
+    def timed() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            synth(images)
+        if cuda:
+            torch.cuda.synchronize(images.device)
+        return (time.perf_counter() - start) / calls
+
+    threads = torch.get_num_threads()
+    taken: list[float] = []
+    try:
+        if images.device.type == "cpu":
+            torch.set_num_threads(1)
+        timed()
+        end = time.perf_counter() + seconds
+        while len(taken) < 3 or time.perf_counter() < end:
+            taken.append(timed())
+    finally:
+        torch.set_num_threads(threads)
+    return len(images) / statistics.median(taken)

@@ -1,0 +1,135 @@
+"""What is timed, as data: a case names the work, who does it and what it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SUITES = ("render", "draem", "cutpaste", "peers")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of work that several providers do.
+
+    Args:
+        name: Unique within its suite.
+        suite: One of ``SUITES``.
+        work: ``"call"`` (from decoded images to a finished batch), ``"replay"`` (the same with
+            sampled parameters given), ``"perlin"`` (fields only) or ``"stage"`` (one stage of the
+            NumPy peer, per image).
+        method: Name for ``anoaug.create``, or the stage.
+        providers: Who takes part, in the order of the table.
+        baseline: The provider the ratios are taken against.
+        p: Probability of an anomaly.
+        out: dtype of the images handed back by anoaug.
+        note: What a reader must know to read the ratio rightly.
+        original_ms: For stages: milliseconds per 256 x 256 image of the public code itself, on one
+            thread of a like machine, so that the peer can be seen to be no straw man.
+    """
+
+    name: str
+    suite: str
+    work: str
+    method: str
+    providers: tuple[str, ...]
+    baseline: str
+    p: float = 1.0
+    out: str = "uint8"
+    note: str = ""
+    original_ms: float | None = None
+
+    def bytes_per_pixel(self) -> int | None:
+        """Least traffic: the image in and out and the float32 mask; textures are under 2 % more."""
+        if self.work == "stage":
+            return None
+        if self.work == "perlin":
+            return 4
+        return 3 + 3 * {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}[self.out] + 4
+
+
+_OURS = ("anoaug", "anoaug-torch")
+
+CASES: tuple[Case, ...] = (
+    Case(
+        "draem",
+        "draem",
+        "call",
+        "draem",
+        (*_OURS, "numpy"),
+        baseline="numpy",
+        p=0.5,
+        note="the peer does the work of both halves and tosses the coin afterwards, as DRAEM does",
+    ),
+    Case(
+        "draem-float32",
+        "draem",
+        "call",
+        "draem",
+        (*_OURS, "numpy"),
+        baseline="numpy",
+        p=0.5,
+        out="float32",
+        note="the same output as the peer's: float32 in [0, 1]",
+    ),
+    Case(
+        "draem-every",
+        "draem",
+        "call",
+        "draem",
+        (*_OURS, "numpy"),
+        baseline="numpy",
+        p=1.0,
+        out="float32",
+        note="every image anomalous: no gain from tossing the coin first",
+    ),
+    Case("cutpaste", "cutpaste", "call", "cutpaste", (*_OURS, "pil"), baseline="pil"),
+    Case("cutpaste-scar", "cutpaste", "call", "cutpaste_scar", (*_OURS, "pil"), baseline="pil"),
+    Case(
+        "perlin",
+        "render",
+        "perlin",
+        "perlin",
+        ("anoaug", "numpy"),
+        baseline="numpy",
+        note="8 x 8 cells, rotated by 30 degrees, float32 against the peer's float64",
+    ),
+    Case(
+        "draem-replay",
+        "render",
+        "replay",
+        "draem",
+        _OURS,
+        baseline="anoaug-torch",
+        p=0.5,
+        note="parameters given: rendering without sampling",
+    ),
+    Case(
+        "draem-replay-float32",
+        "render",
+        "replay",
+        "draem",
+        _OURS,
+        baseline="anoaug-torch",
+        p=0.5,
+        out="float32",
+    ),
+    Case("cutpaste-replay", "render", "replay", "cutpaste", _OURS, baseline="anoaug-torch"),
+    Case("perlin-field", "peers", "stage", "perlin", ("numpy",), "numpy", original_ms=5.72),
+    Case("rotate-field", "peers", "stage", "rotate", ("numpy",), "numpy", original_ms=0.416),
+    Case("texture-3-of-10", "peers", "stage", "augment", ("numpy",), "numpy", original_ms=1.60),
+    Case("threshold-blend", "peers", "stage", "blend", ("numpy",), "numpy", original_ms=1.46),
+    Case("draem-whole", "peers", "stage", "draem", ("numpy",), "numpy", original_ms=15.12),
+    Case("cutpaste-whole", "peers", "stage", "normal", ("pil",), "pil", original_ms=0.472),
+    Case("cutpaste-scar-whole", "peers", "stage", "scar", ("pil",), "pil", original_ms=0.257),
+)
+
+
+def select(suite: str) -> tuple[Case, ...]:
+    """The cases of a suite.
+
+    Raises:
+        ValueError: No such suite.
+    """
+    if suite not in SUITES:
+        raise ValueError(f"suite: expected one of {', '.join(SUITES)}, got {suite!r}")
+    return tuple(case for case in CASES if case.suite == suite)

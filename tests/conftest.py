@@ -1,0 +1,84 @@
+"""Fixtures of the whole suite: where real data lie, poisoned memory, the kernels' interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Read when a kernel is decorated, so it has to be set before anoaug is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """GPU tests are skipped where no CUDA device is."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small images on few cores: threads only get in each other's way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _beside(name: str, variable: str) -> Path:
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
+    if not folder.is_dir():
+        pytest.skip(f"no {name} at {folder}: set {variable}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real images with defects, textures and weights."""
+    return _beside("data", "ANOAUG_DATA")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Perlin fields with the random numbers they were made of."""
+    return _beside("golden", "ANOAUG_GOLDEN")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill what anoaug takes from ``torch.empty*`` with NaN or 0xA5: unwritten output shows."""
+
+    def poison(make):
+        def made(*args, **kwargs):
+            tensor = make(*args, **kwargs)
+            caller = sys._getframe(1).f_globals.get("__name__", "")
+            if not caller.startswith("anoaug"):
+                return tensor
+            if tensor.dtype.is_floating_point:
+                return tensor.fill_(float("nan"))
+            # Bytes, because torch cannot fill every unsigned dtype.
+            tensor.view(torch.uint8).fill_(0xA5) if tensor.dim() else tensor.fill_(-1)
+            return tensor
+
+        return made
+
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(torch, name, poison(getattr(torch, name)))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """A small odd-sized uint8 RGB batch, ``[4, 3, 63, 50]``."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (4, 3, 63, 50), dtype=torch.uint8, generator=generator)

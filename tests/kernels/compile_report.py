@@ -1,0 +1,145 @@
+"""Compile the kernels for GPUs that are not here and print what came out, as JSON.
+
+Run by ``test_compile.py`` in a process of its own, because the interpreter, once switched on,
+leaves nothing to compile. ``python -m tests.kernels.compile_report`` prints the report.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import anoaug
+from anoaug import blends, masks, ops, recipe, sources
+from anoaug.kernels import render
+from anoaug.photometric import RandomOps
+
+TYPES = {torch.uint8: "*u8", torch.uint16: "*u16", torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+BANK = anoaug.TextureBank.from_tensors(torch.arange(4 * 3 * 64).reshape(4, 3, 8, 8).byte())
+TEXTURE = sources.Texture(BANK, RandomOps.draem())
+SYNTHESIZERS = {
+    "draem": anoaug.create("draem", textures=BANK),
+    "cutpaste_union": anoaug.create("cutpaste_union"),
+    "four_layers": anoaug.Synthesizer(
+        anoaug.Layer(
+            masks.Perlin(octaves=2) & ~masks.Rectangle() | masks.Foreground(),
+            TEXTURE,
+            blends.Feather(),
+        ),
+        anoaug.Layer(masks.Rectangle(), sources.Noise(), blends.Hard(), count=(1, 2)),
+        anoaug.Layer(masks.Rectangle(), sources.Constant(), blends.Opacity(mix="multiply")),
+    ),
+}
+# name, synthesizer, input, output, interleaved, arch; 512 x 512 unless the name says odd
+CASES = [
+    ("draem-u8", "draem", torch.uint8, torch.uint8, False, 90),
+    ("draem-u8-sm80", "draem", torch.uint8, torch.uint8, False, 80),
+    ("draem-u8-sm100", "draem", torch.uint8, torch.uint8, False, 100),
+    ("draem-u8-bf16", "draem", torch.uint8, torch.bfloat16, False, 90),
+    ("draem-fp32", "draem", torch.float32, torch.float32, False, 90),
+    ("draem-u16-odd", "draem", torch.uint16, torch.uint16, False, 90),
+    ("draem-u8-nhwc", "draem", torch.uint8, torch.float32, True, 90),
+    ("union-u8", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
+    ("union-u8-sm80", "cutpaste_union", torch.uint8, torch.uint8, False, 80),
+    ("union-fp32", "cutpaste_union", torch.float32, torch.float32, False, 90),
+    ("layers-u8", "four_layers", torch.uint8, torch.uint8, False, 90),
+    ("field", "draem", torch.uint8, torch.uint8, False, 90),
+]
+
+
+def compiled(
+    name: str, method: str, taken: torch.dtype, given: torch.dtype, nhwc: bool, arch: int
+) -> Any:
+    """Compile one case; returns Triton's compiled kernel."""
+    synth = SYNTHESIZERS[method]
+    layout = recipe.layout_of(synth.laws(3, taken))
+    constants = dict(ops.kernel_constants(layout, -1, False, False))
+    by, bx = render.tile_shape(512, 512)
+    kernel = render.field_kernel if name == "field" else render.render_kernel
+    constants |= {
+        "NORMALISE": taken != given,
+        "CLEAN": False,
+        "INTEGER": not taken.is_floating_point,
+        "C": 3,
+        "CG": 3,
+        "IN_NHWC": nhwc,
+        "OUT_NHWC": False,
+        "BY": by,
+        "BX": bx,
+        "END": constants["SPANS"][1],
+    }
+    pointers: dict[str, Any] = {
+        "image": TYPES[taken],
+        "out": "*fp32" if name == "field" else TYPES[given],
+        "clean": TYPES[given],
+        "slots": ("*u8",),
+        "banks": ("*u8", "*u8"),
+        "label": "*i64",
+        "kind": "*i64",
+        "mask": "*fp32",
+        "table": "*fp32",
+        "norm": "*fp32",
+    }
+    names = kernel.arg_names
+    signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
+    # What the launcher's own specialisation finds for sizes that are multiples of 16.
+    aligned = ["image", "out", "clean", "mask", "label", "kind", "table", "norm"]
+    aligned += [] if "odd" in name else ["H", "W"]
+    attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in aligned if n in names}
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(n),): constants[n] for n in names if n in constants},
+        attributes,
+    )
+    options = {"enable_fp_fusion": False, "num_warps": render.WARPS}
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
+def tool(name: str) -> Path:
+    """A program of the CUDA toolkit that lies inside the Triton wheel."""
+    return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
+
+
+def report(binary: Any) -> dict[str, Any]:
+    """Registers, local memory, fused multiply-adds and access widths of a compiled kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "kernel.cubin"
+        cubin.write_bytes(binary.asm["cubin"])
+        usage = subprocess.run(
+            [tool("cuobjdump"), "-res-usage", cubin], capture_output=True, text=True, check=True
+        ).stdout
+        sass = subprocess.run(
+            [tool("nvdisasm"), "-c", cubin], capture_output=True, text=True, check=True
+        ).stdout
+    numbers = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    return {
+        "registers": numbers["REG"],
+        "stack": numbers["STACK"],
+        "local": numbers["LOCAL"],
+        "local_accesses": len(re.findall(r"\b(?:LDL|STL)\b", sass)),
+        "ffma": len(re.findall(r"\bFFMA\b", sass)),
+        "mufu": sorted(set(re.findall(r"\bMUFU\.\w+", sass))),
+        "stores": sorted(re.findall(r"\bSTG\.E(?:\.\w+)*", sass)),
+        "loads": sorted(re.findall(r"\bLDG\.E(?:\.\w+)*", sass)),
+        "instructions": len(re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+\S", sass, re.M)),
+    }
+
+
+def main() -> None:
+    """Print the report of every case."""
+    result = {case[0]: report(compiled(*case)) for case in CASES}
+    print(json.dumps({"triton": triton.__version__, "cases": result}))
+
+
+if __name__ == "__main__":
+    main()
