@@ -115,8 +115,8 @@ def content(value: Tensor) -> None:
     """
     if not value.dtype.is_floating_point or value.numel() == 0:
         return
-    low, high = torch.aminmax(value.float())
-    low, high = float(low), float(high)  # host: once per synthesizer, or asked for
+    ends = torch.aminmax(value.float())
+    low, high = float(ends.min), float(ends.max)  # host: once per synthesizer, or asked for
     if low != low or high != high:
         raise ValueError("images: expected finite values in [0, 1], got NaN; clean the data first")
     if low < 0.0 or high > 1.0:

@@ -7,6 +7,7 @@ parts on few pixels, and replaces Perlin noise by one that hashes each lattice n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,11 @@ from .rng import lattice_hash, unit_vector
 
 # Above this many nodes per pixel hashing the lattice is no saving.
 _NODES_PER_PIXEL = 0.5
+
+# Mask functions that do not read the pixel's number.
+_PIXEL_FREE = frozenset(
+    ("perlin", "rectangle", "everywhere", "intersection", "union", "complement")
+)
 
 
 def render(
@@ -87,15 +93,19 @@ def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     x = torch.arange(width, dtype=torch.float32)[None, :]
     out = torch.empty(len(table), 1, height, width)
     for n in range(len(table)):  # host: one image at a time stays in cache
-        out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, ())
+        out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
     return out
 
 
-def _level(layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor]) -> Tensor:
-    """Level of one layer over one image; ``own`` are the slots of that image, ``[1, 1, H, W]``."""
+def _level(
+    layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor], width: int
+) -> Tensor:
+    """Level of one layer over a window of one image; ``own`` are that image's slots."""
     stack: Stack = ()
     b = torch.zeros(1, 1, dtype=torch.int64)
-    pix = (y * x.shape[1] + x).to(torch.int64) if own else b
+    pix = b
+    if not all(step.name in _PIXEL_FREE for step in layer.mask):
+        pix = y.to(torch.int64) * width + x.to(torch.int64)
     for step in layer.mask:
         part = reference_function("masks", step.name)
         if part is perlin:
@@ -109,16 +119,34 @@ def _weight(
     foreground: int,
 ) -> Tensor:  # fmt: skip
     """Weight of one layer over one image, ``[H, W]``; ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``."""
+    out = torch.zeros(y.shape[0], x.shape[1])
     if not f(row, layer.gate) > 0:
-        return torch.zeros(y.shape[0], x.shape[1])
+        return out
+    rows, columns = _window(layer, row, y.shape[0], x.shape[1])
     own = [slot[n : n + 1] for slot in slots]
-    level = _level(layer, row, y, x, own)
+    level = _level(layer, row, y[rows], x[:, columns], own, x.shape[1])
     weigh = reference_function("blends", layer.weight.name)
     weight = weigh(level, row, layer.weight.offset, layer.weight.option)
-    weight = weight.expand(y.shape[0], x.shape[1])
     if foreground >= 0:
-        weight = torch.where(level_of(own[foreground][0, 0]) > 0.0, weight, 0.0)
-    return weight
+        weight = torch.where(level_of(own[foreground][0, 0, rows, columns]) > 0.0, weight, 0.0)
+    out[rows, columns] = weight
+    return out
+
+
+def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns outside which the layer's mask is certainly empty."""
+    if [step.name for step in layer.mask] != ["rectangle"]:
+        return slice(0, height), slice(0, width)
+    first = layer.mask[0].offset
+    cy, cx, cos, sin, half_h, half_w = row[0, first : first + 6].tolist()  # host: a host tensor
+    reach_y = abs(cos) * half_h + abs(sin) * half_w
+    reach_x = abs(cos) * half_w + abs(sin) * half_h
+
+    def span(centre: float, reach: float, size: int) -> slice:
+        low, high = math.floor(centre - reach) - 1, math.ceil(centre + reach) + 2
+        return slice(min(max(low, 0), size), min(max(high, 0), size))
+
+    return span(cy, reach_y, height), span(cx, reach_x, width)
 
 
 def _values(

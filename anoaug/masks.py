@@ -168,7 +168,8 @@ class Perlin(MaskPart):
             exponents = low + np.floor(u[:2] * (high - low + 1))
             cells = np.exp2(exponents)
         else:
-            cells = np.stack([between(u[k], self.cells[k]) for k in (0, 1)])  # type: ignore[arg-type]
+            ranges: Any = self.cells
+            cells = np.stack([between(u[axis], ranges[axis]) for axis in (0, 1)])
         angle = np.deg2rad(between(u[2], self.rotation))  # type: ignore[arg-type]
         cos, sin = np.cos(angle), np.sin(angle)
         mid_y, mid_x = (context.height - 1) / 2, (context.width - 1) / 2

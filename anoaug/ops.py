@@ -113,7 +113,8 @@ def resolve_backend(name: str, device: torch.device) -> str:
 def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> recipe.BankInfo:
     """What laws may know of a bank: its tensor's shape, histograms and categories."""
     counts = None if histograms.numel() == 0 else histograms.numpy()
-    return recipe.BankInfo(*bank.shape, category.numpy(), counts)
+    images, channels, height, width = bank.shape
+    return recipe.BankInfo(images, channels, height, width, category.numpy(), counts)
 
 
 def _sample(

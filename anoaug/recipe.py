@@ -56,12 +56,12 @@ class Frame(NamedTuple):
 class BankInfo(NamedTuple):
     """What laws may know of a bank: sizes, categories and, for textures, histograms."""
 
-    count: int
+    images: int
     channels: int
     height: int
     width: int
-    category: npt.NDArray[np.int64]  # [count]
-    histograms: npt.NDArray[np.int64] | None  # [count, C, 256]
+    category: npt.NDArray[np.int64]  # [images]
+    histograms: npt.NDArray[np.int64] | None  # [images, C, 256]
 
 
 @dataclasses.dataclass

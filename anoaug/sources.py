@@ -77,7 +77,7 @@ def gather_option(interpolation: str, fill: str, photometric: Photometric | None
 
 def pick(u: Floats, info: BankInfo, category: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Choose an image per sample: of the sample's category where that is known, else of all."""
-    chosen = np.floor(u * info.count).astype(np.int32)
+    chosen = np.floor(u * info.images).astype(np.int32)
     for wanted in np.unique(category[category >= 0]):
         rows = category == wanted
         members = np.flatnonzero(info.category == wanted)

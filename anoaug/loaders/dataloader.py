@@ -167,6 +167,13 @@ class AnomalyLoader:
     Raises:
         TypeError: Not an iterable or not a synthesizer, or a batch is of no known structure.
         ValueError: A batch is of another structure than the first.
+
+    Example:
+        With a dataset of ``(image, target)``::
+
+            loader = DataLoader(IndexedDataset(dataset), batch_size=32, shuffle=True)
+            for batch, target in AnomalyLoader(loader, synth, device="cuda"):
+                loss = criterion(model(batch.image), batch.mask)
     """
 
     def __init__(
