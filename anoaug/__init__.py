@@ -8,7 +8,7 @@ from . import blends, functional, masks, photometric, sources
 from .banks import Bank, DonorBank, TextureBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
-from .loaders.dataloader import AnomalyCollate, AnomalyLoader
+from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .methods import create, describe, list_methods
 from .synthesizer import Synthesizer
 
@@ -20,6 +20,7 @@ __all__ = [
     "AnomalyLoader",
     "Bank",
     "DonorBank",
+    "IndexedDataset",
     "Layer",
     "Params",
     "Synthesizer",

@@ -140,7 +140,7 @@ class Binding:
             category = [category] * rows
         if not isinstance(category, Tensor):
             category = [self._category_number(one) for one in category]
-        numbers = checks.host_index(category, rows)
+        numbers = checks.host_rows("category", category, rows)
         if not self.categories:
             return torch.full_like(numbers, -1)
         if rows and not torch.compiler.is_compiling():

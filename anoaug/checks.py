@@ -171,6 +171,8 @@ def row_vector(name: str, value: Any, rows: int) -> Tensor:
         ValueError: Another length than the batch.
     """
     vector = torch.as_tensor(value)
+    if vector.numel() == 0:
+        vector = vector.to(torch.int64)  # an empty list makes a float tensor
     if vector.dtype.is_floating_point or vector.dtype.is_complex:
         raise TypeError(f"{name}: expected integers, got {vector.dtype}; use .long()")
     if vector.shape != (rows,):
@@ -180,18 +182,19 @@ def row_vector(name: str, value: Any, rows: int) -> Tensor:
     return vector.to(torch.int64)
 
 
-def host_index(value: Any, rows: int) -> Tensor:
-    """Refuse an index that is not on the host or not one integer per sample.
+def host_rows(name: str, value: Any, rows: int) -> Tensor:
+    """Refuse what is not on the host or not one integer per sample; returns int64 ``[B]``.
 
     Raises:
-        ValueError: On a CUDA device (reading it would synchronise), or of the wrong length.
+        ValueError: On another device (reading it would synchronise), or of the wrong length.
+        TypeError: Not integers.
     """
     if isinstance(value, Tensor) and value.device.type != "cpu":
         raise ValueError(
-            f"index: expected a CPU tensor, got one on {value.device}; reading it would make the "
-            "host wait for the device: keep the index the loader gave on the CPU"
+            f"{name}: expected a CPU tensor, got one on {value.device}; reading it would make the "
+            "host wait for the device: keep what the loader gave on the CPU"
         )
-    return row_vector("index", value, rows)
+    return row_vector(name, value, rows)
 
 
 def probability(name: str, value: float) -> float:

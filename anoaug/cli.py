@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ DEFAULT_METHODS = "draem,cutpaste"
 SECONDS = 2.0  # how long the throughput of each method is measured
 BATCH = 32
 _MEASURED_SIZE = 256
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,8 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    add = command("methods", run_methods, "List the methods").add_argument
-    add("--family", metavar="F", help=f"only one family: {', '.join(methods.FAMILIES)}")
+    listing = command("methods", run_methods, "List the methods")
+    families = ", ".join(methods.FAMILIES)
+    listing.add_argument("--family", metavar="F", help=f"only one family: {families}")
+    add = listing.add_mutually_exclusive_group().add_argument
     add("--markdown", action="store_true", help="a Markdown table")
     add("--json", action="store_true", help="JSON, with defaults and deviations")
 
@@ -212,6 +216,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
     """``anoaug preview``."""
     # Everything that can be refused is refused before the work begins.
     out = viz.png_path(arguments.out)
+    checks.probability("--p", arguments.p)
     if arguments.seed is None:
         arguments.seed = DEMO_SEED if arguments.demo else 0
     names = [name.strip() for name in arguments.method.split(",")]
@@ -221,35 +226,30 @@ def run_preview(arguments: argparse.Namespace) -> int:
     if arguments.demo == bool(arguments.paths):
         raise ValueError("preview: expected a folder or images, or --demo; give one of the two")
     rule = imagefolder.Rule((arguments.size, arguments.size), 3, arguments.resize)
-    chosen = None if arguments.demo else _found(arguments.paths, arguments.n)
+    if arguments.demo:
+        labels, images = list(DEMO_IMAGES), demo_images(arguments.size)
+    else:
+        labels, images = _read(_found(arguments.paths, arguments.n), rule)
+    images = images.to(device)
     textures = _textures(arguments.textures, arguments.size)
 
-    bar = checks.require("tqdm", "images").tqdm
-    with bar(total=None, disable=None, leave=False, unit="image") as progress:
-        if chosen is None:
-            labels, images = list(DEMO_IMAGES), demo_images(arguments.size)
-        else:
-            labels, images = _read(chosen, rule, progress)
-        images = images.to(device)
-        drawn = []
-        for name in names:
-            progress.set_description(name)
-            synth = _synth(name, textures, arguments, p=arguments.p)
-            drawn.append((synth, synth(images, index=range(len(images)), epoch=0)))
-            progress.update(len(images))
-        where = _device_name(device)
-        facts = [
-            f"seed {arguments.seed}",
-            where,
-            doctor.BACKEND_NAMES[backend],
-            f"{arguments.size} x {arguments.size} pixels",
-        ]
-        if any("textures" in methods.get(name).needs for name in names):
-            folder = arguments.textures
-            facts.append(f"textures from {folder.name}" if folder else "procedural textures")
-        title = f"anoaug {__version__}"
-        sheet = viz.comparison(labels, images, drawn, title=title, subtitle="  ·  ".join(facts))
-        viz.save_png(sheet, out)
+    drawn = []
+    for name in _bar(names, "method"):
+        synth = _synth(name, textures, arguments, p=arguments.p)
+        drawn.append((synth, synth(images, index=range(len(images)), epoch=0)))
+    where = _device_name(device)
+    facts = [
+        f"seed {arguments.seed}",
+        where,
+        doctor.BACKEND_NAMES[backend],
+        f"{arguments.size} x {arguments.size} pixels",
+    ]
+    if any("textures" in methods.get(name).needs for name in names):
+        folder = arguments.textures
+        facts.append(f"textures: {folder.name}" if folder else "procedural textures")
+    title = f"anoaug {__version__}"
+    sheet = viz.comparison(labels, images, drawn, title=title, subtitle="  ·  ".join(facts))
+    viz.save_png(sheet, out)
     print(f"{out}: {len(images)} images, {', '.join(names)}; {sheet.width} x {sheet.height} pixels")
     if arguments.demo:
         print(_throughput_line(names, textures, arguments, device, where))
@@ -271,10 +271,11 @@ def _device(name: str, backend: str | None) -> tuple[torch.device, str]:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch says which by device
+        torch.empty(0, device=device).cpu()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch says which
         raise ValueError(
-            f"--device: expected cpu, cuda or another that torch finds here, got {name!r}; {error}"
+            f"--device: expected cpu, cuda or another device that torch finds here, got {name!r}; "
+            "anoaug doctor shows what there is"
         ) from error
     found = doctor.backend(device, backend)
     if found["backend"] is None:
@@ -326,14 +327,19 @@ def _spread(count: int, wanted: int) -> Iterator[int]:
     yield from sorted(set(range(count)) - set(first))
 
 
+def _bar(items: Sequence[T], unit: str) -> Iterator[T]:
+    """The items, with a bar on a terminal."""
+    bar = checks.require("tqdm", "images").tqdm
+    yield from bar(items, unit=unit, leave=False, disable=None)
+
+
 def _read(
-    found: Sequence[tuple[list[tuple[str, Path]], int]], rule: imagefolder.Rule, progress: Any
+    found: Sequence[tuple[list[tuple[str, Path]], int]], rule: imagefolder.Rule
 ) -> tuple[list[str], Tensor]:
     """Labels and images uint8 ``[B, 3, H, W]``; unreadable files are named."""
-    progress.set_description("reading")
     labels: list[str] = []
     images: list[Tensor] = []
-    for candidates, wanted in found:
+    for candidates, wanted in _bar(found, "path"):
         broken: list[str] = []
         kept: dict[int, Tensor] = {}
         for at in _spread(len(candidates), wanted):
@@ -343,8 +349,7 @@ def _read(
             except MemoryError:
                 raise
             except Exception as error:  # Pillow's plugins raise many types on damaged files
-                broken.append(f"{path} ({str(error).splitlines()[0] if str(error) else 'damaged'})")
-            progress.update()
+                broken.append(f"{path} ({_reason(error)})")
             if len(kept) == wanted:
                 break
         if not kept:
@@ -354,6 +359,14 @@ def _read(
         labels += [candidates[at][0] for at in sorted(kept)]
         images += [kept[at] for at in sorted(kept)]
     return labels, torch.stack(images)
+
+
+def _reason(error: Exception) -> str:
+    # Pillow names the buffer it was given, by its address.
+    if isinstance(error, checks.require("PIL", "images").UnidentifiedImageError):
+        return "no image that Pillow knows"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def demo_images(size: int = 256) -> Tensor:

@@ -58,7 +58,7 @@ def report() -> dict[str, Any]:
         "cache": _cache(cachefile.directory()),
         "self_test": tests,
         "ok": all(test["passed"] for test in tests)
-        and all(found["backend"] is not None for found in backends if found["available"]),
+        and all(found["backend"] is not None for found in backends if not found["absent"]),
     }
 
 
@@ -77,13 +77,13 @@ def text(facts: dict[str, Any]) -> str:
         rows = [(d["device"], f"{d['name']}, sm_{d['capability']}, {d['memory_gib']} GiB")
                 for d in devices]  # fmt: skip
         section(f"CUDA {facts['cuda']['version']}", rows)
-    shown = [
-        (
-            each["device"],
-            f"{BACKEND_NAMES.get(each['backend'], 'cannot run')}: {each['why']}",
-        )
-        for each in facts["backends"]
-    ]
+    shown = []
+    for each in facts["backends"]:
+        name = BACKEND_NAMES.get(each["backend"], "none")
+        if each["absent"]:
+            shown.append((each["device"], f"not here: {each['absent']}; would be {name}"))
+        else:
+            shown.append((each["device"], f"{name}: {each['why']}"))
     section("backends", shown)
     section(
         "extras",
@@ -172,41 +172,40 @@ def backend(device: torch.device, name: str | None = None) -> dict[str, Any]:
         name: A backend's name; ANOAUG_BACKEND or ``"auto"`` when None.
 
     Returns:
-        ``device``, ``available``, ``backend`` (``"triton"``, ``"torch"``, ``"cpu"``, or None where
-        nothing can run) and ``why``.
+        ``device``, ``backend`` (``"triton"``, ``"torch"``, ``"cpu"``, or None where nothing can
+        run), ``why``, and ``absent``: why the device is not there, or None.
     """
-    absent = _absent(device)
+    asked = name
     try:
         asked = ops.default_backend() if name is None else name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it would say once is what `why` says
             chosen = ops.resolve_backend(asked, device)
         why = _why(asked, chosen, device)
-    except (RuntimeError, ValueError) as error:
+    except (ImportError, RuntimeError, ValueError) as error:
         chosen, why = None, str(error)
-    if absent:
-        why = f"{why}; {absent}"
-    return {"device": str(device), "available": not absent, "backend": chosen, "why": why}
+    if asked != "auto":
+        why = f"{'ANOAUG_BACKEND' if name is None else 'backend'}={asked}: {why}"
+    return {"device": str(device), "backend": chosen, "why": why, "absent": _absent(device)}
 
 
 def _why(asked: str, chosen: str, device: torch.device) -> str:
-    if asked != "auto":
-        return f"{asked!r} was asked for"
     if chosen == "cpu":
         return "the CPU's own way, same bits as the reference"
     if chosen == "triton":
         return f"Triton {_version('triton')} is installed"
+    if asked == "torch":
+        return "asked for by name"
     trouble = ops.triton_trouble() if device.type == "cuda" else None
-    return f"{trouble or f'there are no kernels for {device.type}'} (slower, same bits)"
+    return f"{trouble or f'there are no kernels for {device.type}'}; slower, same bits"
 
 
-def _absent(device: torch.device) -> str:
-    """Why a device is not there, or nothing."""
+def _absent(device: torch.device) -> str | None:
     if device.type != "cuda" or torch.cuda.is_available():
-        return ""
+        return None
     if torch.version.cuda is None:
-        return f"not now: this torch ({torch.__version__}) is built without CUDA"
-    return "not now: torch sees no CUDA device"
+        return f"torch {torch.__version__} is built without CUDA"
+    return "torch sees no CUDA device"
 
 
 def _devices() -> list[torch.device]:

@@ -43,7 +43,7 @@ def perlin(
     """
     if batch < 0:
         raise ValueError(f"batch: expected at least 0, got {batch}")
-    rows = torch.arange(batch) if index is None else checks.host_index(index, batch)
+    rows = torch.arange(batch) if index is None else checks.host_rows("index", index, batch)
     part = Perlin(
         cells=((cells[0], cells[0]), (cells[1], cells[1])),
         threshold=0.0,
@@ -86,7 +86,7 @@ def field(
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size: expected height and width of at least 1, got {size}")
-    rows = checks.host_index(index, len(index))
+    rows = checks.host_rows("index", index, len(index))
     law = recipe.LayerLaw(mask.steps(), Constant(), Hard(), (1, 1), 0)
     laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)
     state = torch.tensor([rng.signed64(seed), epoch])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from . import checks, rng
 
 # Indices from the counter never meet those of a dataset.
 COUNTER_DOMAIN = 1 << 47
+# An epoch that was never set counts as 0; seeds are any 64 bits.
+_LOWEST = torch.tensor([-(1 << 63), 0])
 
 
 class Numbering:
@@ -24,23 +27,28 @@ class Numbering:
             obeyed.
 
     Attributes:
-        state: int64 ``[2]``: seed and epoch.
+        state: int64 ``[2]``: seed and epoch, -1 for an epoch that was never set.
         counter: int64 scalar: samples numbered so far, over all ranks.
-        epoch_given: Whether an epoch was ever set.
     """
 
     def __init__(self, seed: int | None) -> None:
         seed = torch.initial_seed() if seed is None else int(seed)
-        self.state = torch.tensor([rng.signed64(seed), 0], dtype=torch.int64)
-        self.counter = torch.zeros((), dtype=torch.int64)
-        self.epoch_given = False
+        # Tensors made in inference mode could not be written outside it.
+        with torch.inference_mode(False):
+            self.state = torch.tensor([rng.signed64(seed), -1], dtype=torch.int64)
+            self.counter = torch.zeros((), dtype=torch.int64)
+        # What torch.compile may ask without reading a tensor.
+        self._epoch_given = False
 
     def copy(self) -> Numbering:
-        """An independent copy."""
+        """An independent copy, also of a shared one."""
         twin = Numbering(0)
-        twin.state, twin.counter = self.state.clone(), self.counter.clone()
-        twin.epoch_given = self.epoch_given
+        twin.set_state(self.get_state())
         return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Numbering:
+        """The same."""
+        return self.copy()
 
     def share(self) -> None:
         """Move seed and epoch to shared memory, so that ``set_epoch`` reaches running workers."""
@@ -53,22 +61,24 @@ class Numbering:
 
     @property
     def epoch(self) -> int:
-        """The epoch used where a call gives none."""
-        return int(self.state[1])
+        """The epoch used where a call gives none; 0 until one is set."""
+        return max(int(self.state[1]), 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the lasting epoch."""
         self.state[1] = _checked_epoch(epoch)
-        self.epoch_given = True
+        self._epoch_given = True
 
     def get_state(self) -> dict[str, int]:
-        """Seed, epoch and counter."""
-        return {"seed": self.seed, "epoch": self.epoch, "counter": int(self.counter)}
+        """Seed, epoch (-1 if it was never set) and counter."""
+        seed, epoch = self.state.tolist()
+        return {"seed": seed, "epoch": epoch, "counter": int(self.counter)}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Restore what :meth:`get_state` gave."""
         self.state[0], self.state[1] = state["seed"], state["epoch"]
         self.counter.fill_(state["counter"])
+        self._epoch_given = state["epoch"] >= 0
 
     def __call__(
         self, index: Tensor | Sequence[int] | None, epoch: int | None, rows: int
@@ -78,20 +88,24 @@ class Numbering:
         Raises:
             ValueError: An index without an epoch, on CUDA, out of range or of the wrong length.
         """
-        state = self.state
+        state = self.state.clamp(min=_LOWEST)
         if epoch is not None:
             state = torch.stack([state[0], torch.tensor(_checked_epoch(epoch))])
         if index is None:
             return self._count(rows), _worker_state(state)
-        if epoch is None and not self.epoch_given:
+        if epoch is None and not self._epoch_known():
             raise ValueError(
                 "index: expected an epoch with it, or every epoch would repeat the same anomaly; "
                 "pass epoch= or call set_epoch() first"
             )
-        vector = checks.host_index(index, rows)
+        vector = checks.host_rows("index", index, rows)
         if rows and not torch.compiler.is_compiling():
             rng.check_index_range(int(vector.min()), int(vector.max()))
         return vector, state
+
+    def _epoch_known(self) -> bool:
+        """Whether an epoch was set, here or, in a worker, by the process that shares it."""
+        return self._epoch_given or (not torch.compiler.is_compiling() and int(self.state[1]) >= 0)
 
     def _count(self, rows: int) -> Tensor:
         """Indices from the counter: disjoint between ranks, also when their number changes."""
@@ -104,7 +118,7 @@ class Numbering:
 
 
 def _checked_epoch(epoch: int) -> int:
-    if not 0 <= int(epoch) < 2**32:
+    if isinstance(epoch, float) or not 0 <= int(epoch) < 2**32:
         raise ValueError(f"epoch: expected an integer in [0, 2**32), got {epoch!r}")
     return int(epoch)
 

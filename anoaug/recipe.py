@@ -19,7 +19,6 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from . import checks
 from .rng import Draws
@@ -70,6 +69,7 @@ class Context:
 
     Attributes:
         batch: Rows B of the table.
+        images: Distinct images among them; with views, row r shows image ``r % images``.
         height: Image height in pixels.
         width: Image width in pixels.
         channels: Image channels.
@@ -81,6 +81,7 @@ class Context:
     """
 
     batch: int
+    images: int
     height: int
     width: int
     channels: int
@@ -98,16 +99,12 @@ class Context:
         """uint32 ``[count, B]`` from the part's own stream."""
         return self.draws.words(self.stream, count, start)
 
-    def whole(self) -> Frame:
-        """The frame of the whole image."""
-        ones = np.ones(self.batch)
-        return Frame(
-            ones * (self.height - 1) / 2,
-            ones * (self.width - 1) / 2,
-            ones * self.height / 2,
-            ones * self.width / 2,
-            ones * 0.0,
-        )
+
+def whole_frame(rows: int, size: tuple[int, int]) -> Frame:
+    """The frame of the whole image."""
+    height, width = size
+    centre_and_sides = ((height - 1) / 2, (width - 1) / 2, height / 2, width / 2, 0.0)
+    return Frame(*(np.full(rows, value) for value in centre_and_sides))
 
 
 class Part:
@@ -168,6 +165,9 @@ def register_function(role: str, name: str, kernel: Any, reference: Callable[...
         raise ValueError(f"role: expected one of {ROLES}, got {role!r}")
     if hasattr(importlib.import_module(f"anoaug.reference.{role}"), name):
         raise ValueError(f"name: {name!r} is a function of anoaug.reference.{role}; take another")
+    known = _FUNCTIONS.get((role, name), (None, reference))[1]
+    if (known.__module__, known.__qualname__) != (reference.__module__, reference.__qualname__):
+        raise ValueError(f"name: {name!r} is registered by {known.__module__}; take another")
     _FUNCTIONS[role, name] = (kernel, reference)
 
 
@@ -302,6 +302,7 @@ class PlacedLayer(NamedTuple):
 
     law: int
     copy: int
+    counted: str  # stream of the count
     gate: int
     mask: tuple[Placed, ...]
     source: Placed
@@ -322,20 +323,17 @@ class Recipe:
         self.layers: list[PlacedLayer] = []
         seen: dict[str, int] = {}
         for number, law in enumerate(laws.layers):
-            if law.count[0] != law.count[1]:
-                self.streams[f"count{number}"] = 1
+            counted = ""
             for copy in range(law.count[1]):
                 label = f"layer{len(self.layers)}"
                 gate = self._place(f"{label}.gate", 1)
                 mask = tuple(self._add(p, f"{label}.mask", seen) for p in law.mask)
                 source = self._add(law.source, f"{label}.source", seen)
                 blend = self._add(law.blend, f"{label}.blend", seen)
-                self.layers.append(PlacedLayer(number, copy, gate, mask, source, blend))
-        if len(self.layers) > MAX_LAYERS:
-            raise ValueError(
-                f"layers: expected at most {MAX_LAYERS} with their counts, got {len(self.layers)}; "
-                "lower the counts or synthesise in two passes"
-            )
+                # Like the parts' streams, that of the count goes by a name, not by a position.
+                counted = counted or f"count of {mask[0].stream}"
+                self.streams[counted] = 1
+                self.layers.append(PlacedLayer(number, copy, counted, gate, mask, source, blend))
         self.width = self._end
         self.layout = json.dumps(self._layout(), separators=(",", ":"))
 
@@ -409,11 +407,12 @@ class Recipe:
             return table
         draws = Draws(seed, epoch, np.tile(index, views), self.streams)
         context = Context(
-            rows, *size, self.laws.channels, draws, banks, np.tile(category, views), frame=None  # type: ignore[arg-type]
+            rows, len(index), *size, self.laws.channels, draws, banks, np.tile(category, views),
+            whole_frame(rows, size),
         )  # fmt: skip
         self._header(table, draws, size, views)
         for layer in self.layers:
-            context.frame = context.whole()
+            context.frame = whole_frame(rows, size)
             for placed in (*layer.mask, layer.source, layer.blend):
                 context.stream = placed.stream
                 self._fill(table, placed, placed.part.sample(context))
@@ -436,16 +435,16 @@ class Recipe:
         table[:, ACTIVE] = active
         table[:, MIN_AREA] = max(least, 1.0)
         table[:, TOLERANCE] = laws.tolerance * laws.peak
-        kinds = np.asarray([law.kind for law in laws.layers])
-        bits[:, KIND] = np.where(active, kinds[np.maximum(chosen, 0)], 0)
+        kind = np.zeros(rows, np.int32)
         for layer in self.layers:
             low, high = laws.layers[layer.law].count
-            wanted = np.full(rows, high)
-            if low != high:
-                u = draws.uniform(f"count{layer.law}", 1)[0]
-                wanted = low + np.floor(u * (high - low + 1)).astype(np.int64)
-            gate = (layer.copy < wanted) & ((chosen == layer.law) | (chosen < 0))
-            table[:, layer.gate] = gate & active
+            u = draws.uniform(layer.counted, 1)[0]
+            wanted = low + np.floor(u * (high - low + 1)).astype(np.int64)
+            gate = active & (layer.copy < wanted) & ((chosen == layer.law) | (chosen < 0))
+            table[:, layer.gate] = gate
+            # The kind is that of the first layer that is there.
+            kind = np.where((kind == 0) & gate, laws.layers[layer.law].kind, kind)
+        bits[:, KIND] = kind
 
     def _fill(self, table: npt.NDArray[np.float32], placed: Placed, values: Values) -> None:
         bits = table.view(np.int32)
@@ -487,16 +486,19 @@ def recipe(text: str) -> Recipe:
     return Recipe(dataclasses.replace(plain, channels=int(channels), peak=float(peak)))
 
 
-@torch.compiler.assume_constant_result
 def layout_of(text: str) -> str:
     """The layout of specialised laws."""
     return recipe(text).layout
 
 
-@torch.compiler.assume_constant_result
 def width_of(text: str) -> int:
     """The table width of specialised laws."""
     return recipe(text).width
+
+
+# What torch.compiler.assume_constant_result does, which would import all of Dynamo, and Triton.
+layout_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
+width_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=256)
@@ -525,10 +527,15 @@ def layout(text: str) -> Layout:
     return Layout(data["width"], data["channels"], data["peak"], layers)
 
 
-def check_layers(layers: Sequence[Any]) -> None:
-    """Refuse an empty recipe."""
-    if not layers:
+def check_layers(counts: Sequence[int]) -> None:
+    """Refuse no layer and more than the kernel folds; ``counts`` are the layers' greatest."""
+    if not counts:
         raise ValueError("layers: expected at least one Layer, got none")
+    if sum(counts) > MAX_LAYERS:
+        raise ValueError(
+            f"layers: expected at most {MAX_LAYERS} with their counts, got {sum(counts)}; "
+            "lower the counts or synthesise in two passes"
+        )
 
 
 def one_of(name: str, value: str, known: Sequence[str]) -> str:

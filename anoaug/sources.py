@@ -254,15 +254,15 @@ class BatchDonor(Own):
 
     def rows(self, context: Context) -> npt.NDArray[np.int32]:
         """Any row but the sample's own."""
-        if context.batch < 2:
+        if context.images < 2:
             raise ValueError(
                 "donors: expected a batch of at least 2 images to take donors from, got 1; "
                 "use sources.Donor with a DonorBank"
             )
         u = context.uniform(1, self.words - 1)[0]
         own = np.arange(context.batch)
-        step = 1 + np.floor(u * (context.batch - 1)).astype(np.int64)
-        return ((own + step) % context.batch).astype(np.int32)
+        step = 1 + np.floor(u * (context.images - 1)).astype(np.int64)
+        return ((own + step) % context.images).astype(np.int32)
 
 
 @part

@@ -79,10 +79,10 @@ class Synthesizer(nn.Module):
         validate: bool = False,
     ) -> None:
         super().__init__()
-        recipe.check_layers(layers)
         for layer in layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: expected anoaug.Layer, got {type(layer).__name__}")
+        recipe.check_layers([layer.count[1] for layer in layers])  # type: ignore[index]
         self.layers = layers
         self.name = name
         self._p = checks.probability("p", p)
@@ -110,7 +110,7 @@ class Synthesizer(nn.Module):
         self.kinds: tuple[str, ...] = ("normal", *kinds, "given")
         self._binding = Binding(layers, self.kinds, name)
         self._numbering = Numbering(seed)
-        self._norms: dict[tuple[torch.device, float], Tensor] = {}
+        self._norms: dict[tuple[torch.device, float, int], Tensor] = {}
         self._checked = False
         self._encode()
 
@@ -169,13 +169,14 @@ class Synthesizer(nn.Module):
         peak = PEAKS.get(images.dtype, 1.0)
         if self.mean is None and (self.dtype is None or peak == 1.0):
             return None
-        if (images.device, peak) not in self._norms:
-            channels = images.shape[1]
+        channels = images.shape[1]
+        known = (images.device, peak, channels)
+        if known not in self._norms:
             mean = torch.tensor(self.mean or [0.0], dtype=torch.float64).expand(channels)
             std = torch.tensor(self.std or [1.0], dtype=torch.float64).expand(channels)
             norm = torch.stack([1.0 / (peak * std), -mean / std])
-            self._norms[images.device, peak] = norm.to(torch.float32).to(images.device)
-        return self._norms[images.device, peak]
+            self._norms[known] = norm.to(torch.float32).to(images.device)
+        return self._norms[known]
 
     # ---- state -----------------------------------------------------------------------------------
 
@@ -193,6 +194,11 @@ class Synthesizer(nn.Module):
     def categories(self) -> tuple[str, ...]:
         """Names of the banks' categories; ``category=`` takes them or their positions."""
         return self._binding.categories
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the tensors that calls must give (``masks.Given`` parts)."""
+        return self._binding.slots
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
@@ -264,6 +270,7 @@ class Synthesizer(nn.Module):
         planes, confined = self._binding.planes(images, foreground, slots)
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
+        last = self._channels_last(images)
         if views > 1:
             images, planes = (
                 images.repeat(views, 1, 1, 1),
@@ -276,7 +283,7 @@ class Synthesizer(nn.Module):
             self._norm(images), layout, confined,
             self.label_rule == "changed", self.label == "soft", self.clean == "output",
             self.dtype or (images.dtype if self.mean is None else _float_like(images.dtype)),
-            self._channels_last(images), self.backend,
+            last, self.backend,
         )  # fmt: skip
         if real is not None or known is not None:
             drawn, flag, kind = self._united(drawn, flag, kind, real, known)
@@ -325,8 +332,14 @@ class Synthesizer(nn.Module):
             )
         transform: Any = self.normal_transform
         if isinstance(transform, Synthesizer):
+            # As a replay, it works in eval mode too where this synthesizer does.
+            layout = recipe.layout_of(transform.laws(images.shape[1], images.dtype))
             index, state = number
-            return transform(images, index=index, epoch=int(state[1])).image
+            # Its own seed, moved as ours was if a DataLoader worker moved it.
+            moved = state[0] ^ self._numbering.state[0]
+            theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
+            params = Params(transform._draw(images, (index, theirs), None), layout)
+            return transform(images, params=params).image
         return checks.images(transform(images))
 
     def sample(
@@ -393,19 +406,6 @@ class Synthesizer(nn.Module):
             for x in self.layers
         )
         return f"{self.name!r}, p={self.p}, seed={self.seed}, layers=[{layers}]"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Synthesizer:
-        """A copy with its own counter and the same banks."""
-        twin = self.__class__.__new__(self.__class__)
-        memo[id(self)] = twin
-        nn.Module.__init__(twin)
-        twin.__dict__.update(self.__dict__)
-        # update() shares the dicts that nn.Module keeps children and hooks in.
-        for name, value in self.__dict__.items():
-            if isinstance(value, dict):
-                twin.__dict__[name] = value.copy()
-        twin._numbering = self._numbering.copy()
-        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the caches of device tensors."""

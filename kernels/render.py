@@ -62,7 +62,8 @@ def copy_tile(
             store_value(clean, norm, v, b, channel, pix, numel, ok, C, OUT_NHWC, NORMALISE)
 
 
-@triton.jit
+# Values that vary without a better kernel for them.
+@triton.jit(do_not_specialize=["P", "tiles_x", "tiles"])
 def render_kernel(
     image, out, clean, mask, label, kind, table, norm, slots, banks,
     P, H, W, tiles_x, tiles,
@@ -191,7 +192,7 @@ def render_kernel(
             tl.store(kind + b, b * 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["P", "tiles_x", "tiles"])
 def field_kernel(
     out, table, slots, P, H, W, tiles_x, tiles,
     MASKS: tl.constexpr, MASK_OFFS: tl.constexpr, MASK_OPTS: tl.constexpr, END: tl.constexpr,
