@@ -8,15 +8,26 @@ parts on few pixels, and replaces Perlin noise by one that hashes each lattice n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout, reference_function
-from .reference.masks import Stack, f, gradient_noise, i, level_of, perlin
+from .reference.masks import Stack, f, gradient_noise, i, level_of, perlin, within
 from .reference.render import Rendered, fold_layer, indexable, store
-from .reference.sources import round_clip
+from .reference.sources import (
+    BANK,
+    BILINEAR,
+    STAGES,
+    colour_stages,
+    gather_bank,
+    round_clip,
+    sample_planes,
+    sharpen,
+    source_coordinates,
+)
 from .rng import lattice_hash, unit_vector
 
 # Above this many nodes per pixel hashing the lattice is no saving.
@@ -107,9 +118,7 @@ def _level(
     if not all(step.name in _PIXEL_FREE for step in layer.mask):
         pix = y.to(torch.int64) * width + x.to(torch.int64)
     for step in layer.mask:
-        part = reference_function("masks", step.name)
-        if part is perlin:
-            part = lattice_perlin
+        part = _function("masks", step.name)
         stack = part(stack, row, y, x, b, pix, own, step.offset, step.option)
     return stack[0]
 
@@ -119,9 +128,9 @@ def _weight(
     foreground: int,
 ) -> Tensor:  # fmt: skip
     """Weight of one layer over one image, ``[H, W]``; ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``."""
-    out = torch.zeros(y.shape[0], x.shape[1])
+    size = (y.shape[0], x.shape[1])
     if not f(row, layer.gate) > 0:
-        return out
+        return torch.zeros(size)
     rows, columns = _window(layer, row, y.shape[0], x.shape[1])
     own = [slot[n : n + 1] for slot in slots]
     level = _level(layer, row, y[rows], x[:, columns], own, x.shape[1])
@@ -129,6 +138,9 @@ def _weight(
     weight = weigh(level, row, layer.weight.offset, layer.weight.option)
     if foreground >= 0:
         weight = torch.where(level_of(own[foreground][0, 0, rows, columns]) > 0.0, weight, 0.0)
+    if weight.shape == size:
+        return weight
+    out = torch.zeros(size)
     out[rows, columns] = weight
     return out
 
@@ -162,7 +174,8 @@ def _values(
     for layer, weight in zip(layout.layers, weights, strict=True):
         if f(row, layer.gate) > 0:
             values = fold_layer(
-                layer, values, weight[pix][None], image, banks, row, y, x, b, pix[None], layout.peak
+                layer, values, weight[pix][None], image, banks, row, y, x, b, pix[None],
+                layout.peak, _function("sources", layer.source.name),
             )  # fmt: skip
     if not image.dtype.is_floating_point:
         values = round_clip(values, layout.peak)
@@ -185,20 +198,47 @@ def lattice_perlin(
     iy = torch.arange(y0, y0 + rows)[:, None]
     ix = torch.arange(x0, x0 + columns)[None, :]
     gy, gx = (g.flatten() for g in unit_vector(lattice_hash(key, iy, ix)))
-    node = ((fy - y0) * columns + (fx - x0)).to(torch.int32)
+    node = ((fy - y0) * columns + (fx - x0)).to(torch.int32).flatten()
     corners = [
-        plane[shift:].index_select(0, node.flatten()).view(node.shape)
+        plane[shift:].index_select(0, node).view(cy.shape)
         for shift in (0, columns, 1, columns + 1)
         for plane in (gy, gx)
     ]
     noise = gradient_noise(cy - fy, cx - fx, *corners)  # type: ignore[arg-type]
-    inside = (
-        (cy >= f(row, offset + 8))
-        & (cy <= f(row, offset + 9))
-        & (cx >= f(row, offset + 10))
-        & (cx <= f(row, offset + 11))
-    )
-    return (torch.where(inside, noise, 0.0) - f(row, offset + 7), *stack)
+    return (noise * within(row, cy, cx, offset + 8) - f(row, offset + 7), *stack)
+
+
+def lean_gather_bank(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """``reference.sources.gather_bank`` for one row, without what the row does not ask for."""
+    if not option & STAGES:
+        return gather_bank(image, banks, row, y, x, b, pix, offset, option, peak)
+    number = option // BANK * 2
+    sy, sx = source_coordinates(row, y, x, offset)
+    n, h, w = i(row, offset + 6), i(row, offset + 7), i(row, offset + 8)
+    if option & BILINEAR and torch.equal(sy, torch.floor(sy)) and torch.equal(sx, torch.floor(sx)):
+        option -= BILINEAR  # on whole pixels the four taps are one
+    values = sample_planes(banks[number], n, image.shape[1], sy, sx, h, w, option)
+    sharpness = f(row, offset + 10)
+    if sharpness != 1.0:
+        smooth = sample_planes(banks[number + 1], n, image.shape[1], sy, sx, h, w, option)
+        values = sharpen(values, smooth, sharpness)
+    count = i(row, offset + 11)
+    if count > 0:
+        stages = int(count)  # host: a host tensor
+        values = colour_stages(round_clip(values, 255.0), row, count, offset + 12, stages)
+    return values * (peak / 255.0)
+
+
+# Functions of parts that the CPU runs in its own way, with the same bits.
+_OWN: dict[Any, Callable[..., Any]] = {perlin: lattice_perlin, gather_bank: lean_gather_bank}
+
+
+def _function(role: str, name: str) -> Callable[..., Any]:
+    part: Any = reference_function(role, name)
+    return _OWN.get(part, part)
 
 
 def _indexable_view(values: Tensor) -> Tensor:

@@ -175,27 +175,24 @@ def backend(device: torch.device, name: str | None = None) -> dict[str, Any]:
         ``device``, ``backend`` (``"triton"``, ``"torch"``, ``"cpu"``, or None where nothing can
         run), ``why``, and ``absent``: why the device is not there, or None.
     """
-    asked = name
     try:
         asked = ops.default_backend() if name is None else name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it would say once is what `why` says
             chosen = ops.resolve_backend(asked, device)
-        why = _why(asked, chosen, device)
+        why = _why(chosen, device)
+        if asked != "auto":
+            why = f"{'ANOAUG_BACKEND' if name is None else 'backend'} is {asked!r}"
     except (ImportError, RuntimeError, ValueError) as error:
         chosen, why = None, str(error)
-    if asked != "auto":
-        why = f"{'ANOAUG_BACKEND' if name is None else 'backend'}={asked}: {why}"
     return {"device": str(device), "backend": chosen, "why": why, "absent": _absent(device)}
 
 
-def _why(asked: str, chosen: str, device: torch.device) -> str:
+def _why(chosen: str, device: torch.device) -> str:
     if chosen == "cpu":
         return "the CPU's own way, same bits as the reference"
     if chosen == "triton":
         return f"Triton {_version('triton')} is installed"
-    if asked == "torch":
-        return "asked for by name"
     trouble = ops.triton_trouble() if device.type == "cuda" else None
     return f"{trouble or f'there are no kernels for {device.type}'}; slower, same bits"
 

@@ -165,7 +165,8 @@ def comparison(
     Args:
         labels: A name per image.
         images: ``(B, C, H, W)`` as for :func:`pixels`.
-        drawn: Synthesizers, each with the batch it made of the images. Two share a row.
+        drawn: Synthesizers, each with the batch it made of the images. Two share a row; of one
+            alone, two images do.
         title: As for :func:`contact_sheet`.
         subtitle: Likewise.
 
@@ -177,19 +178,23 @@ def comparison(
         ValueError: As :func:`overlay` and :func:`contact_sheet`.
     """
     shown = [(synth, batch, overlay(batch.image, batch.mask)) for synth, batch in drawn]
-    rows: list[list[Tensor | None]] = []
-    captions: list[list[str]] = []
+    units: list[list[tuple[Tensor | None, str]]] = []
     for at, label in enumerate(labels):
         for start in range(0, len(shown), 2):
-            row: list[Tensor | None] = [images[at]]
-            texts = [f"{label}\nclean"]
+            unit: list[tuple[Tensor | None, str]] = [(images[at], f"{label}\nclean")]
             for synth, batch, tinted in shown[start : start + 2]:
-                row += [batch.image[at], tinted[at]]
-                texts += captions_of(synth, batch, at)
-            rows.append(row)
-            captions.append(texts)
-    groups = (1, *[2] * min(2, len(drawn)))
-    return contact_sheet(rows, captions, title=title, subtitle=subtitle, groups=groups)
+                told = captions_of(synth, batch, at)
+                unit += zip((batch.image[at], tinted[at]), told, strict=True)
+            units.append(unit)
+    groups: tuple[int, ...] = (1, 2, 2)
+    if len(drawn) == 1:  # one method leaves room for a second image
+        groups = (3, 3)[: len(units)]
+        units = [sum(units[k : k + 2], []) for k in range(0, len(units), 2)]
+    return contact_sheet(
+        [[panel for panel, _ in unit] for unit in units],
+        [[caption for _, caption in unit] for unit in units],
+        title=title, subtitle=subtitle, groups=groups,
+    )  # fmt: skip
 
 
 def captions_of(synth: Synthesizer, batch: AnomalyBatch, at: int) -> tuple[str, str]:

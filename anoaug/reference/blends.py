@@ -19,7 +19,7 @@ def opaque(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:
 
 def opacity(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:
     """One weight per sample inside. Columns: opacity."""
-    return torch.where(level > 0.0, f(row, offset), 0.0)
+    return opaque(level, row, offset, option) * f(row, offset)
 
 
 def feather(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:

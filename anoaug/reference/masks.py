@@ -63,6 +63,13 @@ def lattice_noise(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
     return gradient_noise(cy - fy, cx - fx, g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7])
 
 
+def within(row: Tensor, cy: Tensor, cx: Tensor, offset: int) -> Tensor:
+    """1.0 where cell coordinates lie within the bounds in four columns, else 0.0."""
+    from_y = torch.minimum(cy - f(row, offset), f(row, offset + 1) - cy)
+    from_x = torch.minimum(cx - f(row, offset + 2), f(row, offset + 3) - cx)
+    return (torch.minimum(from_y, from_x) >= 0.0).to(torch.float32)
+
+
 def perlin(
     stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
     slots: Sequence[Tensor], offset: int, option: int,
@@ -71,12 +78,6 @@ def perlin(
     cy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
     cx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
     key = i(row, offset + 6) & 0xFFFFFFFF
-    inside = (
-        (cy >= f(row, offset + 8))
-        & (cy <= f(row, offset + 9))
-        & (cx >= f(row, offset + 10))
-        & (cx <= f(row, offset + 11))
-    )
     noise = lattice_noise(cy, cx, key)
     amplitude = f(row, offset + 12)
     gain, scale = amplitude, 2.0
@@ -85,7 +86,7 @@ def perlin(
         noise = noise + gain * lattice_noise(cy * scale, cx * scale, octave_key)
         gain = gain * amplitude
         scale = scale * 2.0
-    return (torch.where(inside, noise, 0.0) - f(row, offset + 7), *stack)
+    return (noise * within(row, cy, cx, offset + 8) - f(row, offset + 7), *stack)
 
 
 def rectangle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ def layer_weight(
     level = layer_level(layer, row, y, x, b, pix, slots)
     weigh = reference_function("blends", layer.weight.name)
     weight = weigh(level, row, layer.weight.offset, layer.weight.option)
-    weight = torch.where(f(row, layer.gate) > 0.0, weight, 0.0)
+    weight = weight * f(row, layer.gate)
     if foreground >= 0:
         inside = level_of(slots[foreground].flatten(1)[b, pix]) > 0.0
         weight = torch.where(inside, weight, 0.0)
@@ -44,9 +44,9 @@ def layer_weight(
 def fold_layer(
     layer: LayerProgram, values: Tensor, weight: Tensor, image: Tensor, banks: Sequence[Tensor],
     row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor, peak: float,
+    part: Callable[..., Tensor],
 ) -> Tensor:  # fmt: skip
-    """Lay one layer's source over ``values`` (float32 ``[C, B, N]``)."""
-    part = reference_function("sources", layer.source.name)
+    """Lay one layer's source, the function ``part``, over ``values`` (float32 ``[C, B, N]``)."""
     step = layer.source
     source = part(image, banks, row, y, x, b, pix, step.offset, step.option, peak)
     mix = reference_function("blends", layer.mix)
@@ -127,7 +127,8 @@ def render(
         weight = torch.where(f(table, ACTIVE) > 0.0, weight, 0.0)
         cover = torch.maximum(cover, weight)
         values = fold_layer(
-            layer, values, weight, readable, banks, table, y, x, b, pix, layout.peak
+            layer, values, weight, readable, banks, table, y, x, b, pix, layout.peak,
+            reference_function("sources", layer.source.name),
         )  # fmt: skip
     if integer:
         values = round_clip(values, layout.peak)

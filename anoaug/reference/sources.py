@@ -83,7 +83,12 @@ def sample_planes(
     return tap(torch.floor(sy + 0.5).to(torch.int64), torch.floor(sx + 0.5).to(torch.int64))
 
 
-def colour_stages(values: Tensor, row: Tensor, count: Tensor, offset: int) -> Tensor:
+def sharpen(values: Tensor, smooth: Tensor, sharpness: Tensor) -> Tensor:
+    """Pillow's sharpness: away from the smoothed image, truncated to 8 bits."""
+    return torch.floor((smooth + sharpness * (values - smooth)).clamp(0.0, 255.0))
+
+
+def colour_stages(values: Tensor, row: Tensor, count: Tensor, offset: int, most: int = 3) -> Tensor:
     """Up to three stages of table and colour matrix on 8-bit values held as floats.
 
     Args:
@@ -92,11 +97,12 @@ def colour_stages(values: Tensor, row: Tensor, count: Tensor, offset: int) -> Te
             3 x 4 matrices per stage.
         count: int64 ``[B, 1]``, stages in use.
         offset: First column.
+        most: Stages that any row uses at most.
     """
     channels = values.shape[0]
     # A row slice of a contiguous table is not contiguous; the byte view needs that it is.
     tables = row[:, offset : offset + 192 * channels].contiguous().view(torch.uint8)
-    for s in range(3):
+    for s in range(most):
         looked = torch.stack(
             [
                 tables[:, (s * channels + c) * 256 : (s * channels + c + 1) * 256]
@@ -161,9 +167,7 @@ def gather_bank(
     if option & STAGES:
         sharpness = f(row, offset + 10)
         smooth = sample_planes(banks[number + 1], n, channels, sy, sx, h, w, option)
-        # Truncated, not rounded: so does Pillow's enhancer.
-        sharp = torch.floor((smooth + sharpness * (values - smooth)).clamp(0.0, 255.0))
-        values = torch.where(sharpness != 1.0, sharp, values)
+        values = torch.where(sharpness != 1.0, sharpen(values, smooth, sharpness), values)
         count = i(row, offset + 11)
         eight = colour_stages(round_clip(values, 255.0), row, count, offset + 12)
         values = torch.where(count > 0, eight, values)
