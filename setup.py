@@ -23,7 +23,7 @@ def version() -> str:
 KERNELS = "anoaug.kernels"
 packages = [*find_packages(include=["anoaug", "anoaug.*"], exclude=[KERNELS]), KERNELS]
 
-images = ["Pillow>=9.1", "tqdm>=4.60"]
+images = ["Pillow>=10.1", "tqdm>=4.60"]
 # 3.4 is the oldest Triton that compiles a tuple of functions as a constexpr argument.
 triton = ["triton>=3.4; sys_platform == 'linux'"]
 demo = [*images, "scikit-image>=0.20"]

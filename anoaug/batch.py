@@ -14,10 +14,12 @@ class Params(NamedTuple):
     Attributes:
         table: float32 ``[B, P]`` on the images' device, integers bit-cast.
         layout: How to read the table; a synthesizer with another layout refuses it.
+        banks: Names of the banks' contents; a synthesizer with other banks refuses it.
     """
 
     table: Tensor
     layout: str
+    banks: tuple[str, ...] = ()
 
 
 class AnomalyBatch(NamedTuple):

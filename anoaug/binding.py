@@ -53,6 +53,9 @@ class Layer:
         if low != int(low) or high != int(high) or high < 1:
             raise ValueError(f"count: expected whole numbers, at least 1, got {self.count!r}")
         object.__setattr__(self, "count", (int(low), int(high)))
+        if self.kind in ("normal", "given"):
+            raise ValueError(f"kind: expected a name other than 'normal' and 'given', which stand "
+                             f"for no and for real defects, got {self.kind!r}")  # fmt: skip
 
 
 class Binding:
@@ -69,6 +72,7 @@ class Binding:
         banks: The banks.
         categories: Union of the donor banks' category names, sorted.
         numbers: Per bank int64 ``[N]``: its images' categories as numbers into ``categories``.
+        digests: Per bank the name of its content.
     """
 
     def __init__(self, layers: Sequence[Layer], kinds: Sequence[str], name: str) -> None:
@@ -89,6 +93,11 @@ class Binding:
         donors = [bank for bank in banks if isinstance(bank, DonorBank)]
         self.categories = tuple(sorted({name for bank in donors for name in bank.categories}))
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
+        self.digests = tuple(bank.digest() for bank in banks)
+        # Made here and not on first use, which may be inside torch.compile or in a worker.
+        self._histograms = [_histograms(bank) for bank in banks]
+        for number, bank in enumerate(banks):
+            self._smooth(number, bank)
         self._tensors: dict[tuple[torch.device, int], tuple[list[Tensor], list[Tensor]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,18 +112,24 @@ class Binding:
             their smoothed twins (else the images again); and per bank int64 histograms
             ``[N, C, 256]``, empty where it is not one of textures.
         """
-        if (device, channels) not in self._tensors:
-            pairs, histograms = [], []
-            for number, bank in enumerate(self.banks):
-                placed = bank.with_channels(channels).to(device)
-                smooth, counts = placed.data, torch.empty(0, dtype=torch.int64)
-                if isinstance(placed, TextureBank):
-                    smooth = placed.smooth if self._sharpened(number) else smooth
-                    counts = torch.tensor(placed.histograms)
-                pairs += [placed.data, smooth]
-                histograms.append(counts)
+        known = self._tensors.get((device, channels))
+        if known is not None:
+            return known
+        pairs, histograms = [], []
+        for number, bank in enumerate(self.banks):
+            fitting = bank.with_channels(channels)
+            placed = fitting.to(device)
+            pairs += [placed.data, self._smooth(number, placed)]
+            histograms.append(self._histograms[number] if fitting is bank else _histograms(fitting))
+        if not torch.compiler.is_compiling():  # a graph would be guarded by the cache it fills
             self._tensors[device, channels] = pairs, histograms
-        return self._tensors[device, channels]
+        return pairs, histograms
+
+    def _smooth(self, number: int, bank: Bank) -> Tensor:
+        """The smoothed twins of a bank's images where some layer sharpens, else the images."""
+        if isinstance(bank, TextureBank) and self._sharpened(number):
+            return bank.smooth
+        return bank.data
 
     def _sharpened(self, number: int) -> bool:
         """Whether some layer reads the smoothed twin of a bank."""
@@ -187,6 +202,13 @@ class Binding:
                 "add masks.Given(name) to the recipe or leave them out"
             )
         return planes, confined
+
+
+def _histograms(bank: Bank) -> Tensor:
+    """int64 ``[N, C, 256]`` of a texture bank, else empty."""
+    if isinstance(bank, TextureBank):
+        return torch.tensor(bank.histograms)
+    return torch.empty(0, dtype=torch.int64)
 
 
 def _with_slot(step: Any, slots: list[str]) -> Any:

@@ -57,7 +57,7 @@ def interval(
         raise ValueError(
             f"{name}: expected (low, high) with low <= high, got {value!r}; swap the two"
         )
-    if first < low or second > high:
+    if not (low <= first and second <= high):
         raise ValueError(f"{name}: expected values within [{low}, {high}], got {value!r}")
     return first, second
 

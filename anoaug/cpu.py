@@ -8,6 +8,7 @@ parts on few pixels, and replaces Perlin noise by one that hashes each lattice n
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,8 +22,8 @@ from .reference.sources import (
     BANK,
     BILINEAR,
     STAGES,
-    colour_stages,
     gather_bank,
+    gather_image,
     round_clip,
     sample_planes,
     sharpen,
@@ -39,6 +40,36 @@ _PIXEL_FREE = frozenset(
 )
 
 
+class _OneThread:
+    """One torch thread while any render runs: these ops are too small to share out.
+
+    Two threads that wait for each other at every op halve the speed, and more so on a busy machine.
+    Renders may overlap (DALI, thread pools): the first sets, the last restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = 1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = torch.get_num_threads()
+                if self._before > 1:
+                    torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._before > 1:
+                torch.set_num_threads(self._before)
+
+
+_one_thread = _OneThread()
+
+
 def render(
     image: Tensor,
     table: Tensor,
@@ -53,49 +84,62 @@ def render(
     dtype: torch.dtype,
 ) -> Rendered:
     """Render a batch; arguments and results are those of ``reference.render.render``."""
-    batch, channels, height, width = image.shape
-    out = torch.empty(image.shape, dtype=dtype)
+    with _one_thread:
+        return _render(
+            image, table, slots, banks, norm, layout, foreground, changed, soft, clean, dtype
+        )
+
+
+def _render(
+    image: Tensor, table: Tensor, slots: Sequence[Tensor], banks: Sequence[Tensor],
+    norm: Tensor | None, layout: Layout, foreground: int, changed: bool, soft: bool, clean: bool,
+    dtype: torch.dtype,
+) -> Rendered:  # fmt: skip
+    batch, _, height, width = image.shape
+    out = _copied(image, norm, dtype)
     mask = torch.zeros(batch, 1, height, width)
     label = torch.zeros(batch, dtype=torch.int64)
     kind = torch.zeros(batch, dtype=torch.int64)
-    untouched = torch.empty(image.shape if clean else 0, dtype=dtype)
+    untouched = out.clone() if clean else torch.empty(0, dtype=dtype)
     y = torch.arange(height, dtype=torch.float32)[:, None]
     x = torch.arange(width, dtype=torch.float32)[None, :]
     readable = indexable(image)
     active = (table[:, ACTIVE] > 0).tolist()  # host: the table is a host tensor here
     for n in range(batch):  # host: one image at a time stays in cache
-        before = image[n]
-        if norm is None:
-            out[n] = before
-        else:
-            out[n] = store(before.to(torch.float32), norm, dtype)
-        if clean:
-            untouched[n] = out[n]
         if not active[n]:
             continue
         row = table[n : n + 1]
-        weights = [
-            _weight(layer, row, y, x, n, slots, foreground).flatten() for layer in layout.layers
-        ]
-        cover = weights[0] if len(weights) == 1 else torch.stack(weights).amax(0)
-        pix = torch.nonzero(cover > 0.0)[:, 0]
-        if len(pix) < row[0, MIN_AREA]:
+        least = float(row[0, MIN_AREA])
+        layers = [layer for layer in layout.layers if row[0, layer.gate] > 0]
+        if not layers:
             continue
-        values = _values(readable, n, row, pix, weights, banks, layout)
-        kept = cover[pix]
+        weights, pix = _weights(layers, row, y, x, n, slots, foreground)
+        if len(pix) < least:
+            continue
+        values = _values(readable, n, row, pix, layers, weights, banks, layout.peak)
+        kept = weights.amax(0) if len(layers) > 1 else weights[0]
         if changed:
             start = readable[n].flatten(1)[:, pix].to(torch.float32)
             moved = (values - start).abs().amax(0) > row[0, TOLERANCE]
             kept = torch.where(moved, kept, 0.0)
-            if (kept > 0.0).sum() < row[0, MIN_AREA]:
+            if (kept > 0.0).sum() < least:
                 continue
-        _indexable_view(out[n]).view(channels, -1)[:, pix] = _indexable_view(
-            store(values, norm, dtype)
-        )
+        planes = _indexable_view(out[n]).view(image.shape[1], -1)
+        planes[:, pix] = _indexable_view(store(values, norm, dtype))
         mask[n].view(-1)[pix] = kept if soft else (kept > 0.0).to(torch.float32)
         label[n] = 1
         kind[n] = i(row, KIND)[0, 0]
     return out, untouched, mask, label, kind
+
+
+def _copied(image: Tensor, norm: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """The images in the output's dtype and normalisation, contiguous."""
+    if norm is None:
+        return image.to(dtype, memory_format=torch.contiguous_format, copy=True)
+    out = torch.empty(image.shape, dtype=dtype)
+    for n in range(len(image)):  # host: one image at a time stays in cache
+        out[n] = store(image[n].to(torch.float32), norm, dtype)
+    return out
 
 
 def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
@@ -103,8 +147,9 @@ def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     y = torch.arange(height, dtype=torch.float32)[:, None]
     x = torch.arange(width, dtype=torch.float32)[None, :]
     out = torch.empty(len(table), 1, height, width)
-    for n in range(len(table)):  # host: one image at a time stays in cache
-        out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
+    with _one_thread:
+        for n in range(len(table)):  # host: one image at a time stays in cache
+            out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
     return out
 
 
@@ -123,26 +168,33 @@ def _level(
     return stack[0]
 
 
-def _weight(
-    layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, n: int, slots: Sequence[Tensor],
-    foreground: int,
-) -> Tensor:  # fmt: skip
-    """Weight of one layer over one image, ``[H, W]``; ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``."""
-    size = (y.shape[0], x.shape[1])
-    if not f(row, layer.gate) > 0:
-        return torch.zeros(size)
-    rows, columns = _window(layer, row, y.shape[0], x.shape[1])
+def _weights(
+    layers: Sequence[LayerProgram], row: Tensor, y: Tensor, x: Tensor, n: int,
+    slots: Sequence[Tensor], foreground: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Weights ``[layers, N]`` of one image at the N pixels that any layer touches, and the pixels.
+
+    ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``; the pixels are int64 ``y * W + x``.
+    """
+    height, width = y.shape[0], x.shape[1]
+    windows = [_window(layer, row, height, width) for layer in layers]
+    top, left = (min(window[axis].start for window in windows) for axis in (0, 1))
+    bottom, right = (max(window[axis].stop for window in windows) for axis in (0, 1))
     own = [slot[n : n + 1] for slot in slots]
-    level = _level(layer, row, y[rows], x[:, columns], own, x.shape[1])
-    weigh = reference_function("blends", layer.weight.name)
-    weight = weigh(level, row, layer.weight.offset, layer.weight.option)
-    if foreground >= 0:
-        weight = torch.where(level_of(own[foreground][0, 0, rows, columns]) > 0.0, weight, 0.0)
-    if weight.shape == size:
-        return weight
-    out = torch.zeros(size)
-    out[rows, columns] = weight
-    return out
+    planes = torch.zeros(len(layers), max(bottom - top, 0), max(right - left, 0))
+    for plane, layer, (rows, columns) in zip(planes, layers, windows, strict=True):
+        level = _level(layer, row, y[rows], x[:, columns], own, width)
+        weigh = reference_function("blends", layer.weight.name)
+        weight = weigh(level, row, layer.weight.offset, layer.weight.option)
+        if foreground >= 0:
+            inside = level_of(own[foreground][0, 0, rows, columns]) > 0.0
+            weight = torch.where(inside, weight, 0.0)
+        plane[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = (
+            weight
+        )
+    cover = planes[0] if len(layers) == 1 else planes.amax(0)
+    py, px = torch.nonzero(cover, as_tuple=True)
+    return planes[:, py, px], (py + top) * width + (px + left)
 
 
 def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[slice, slice]:
@@ -162,8 +214,8 @@ def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[
 
 
 def _values(
-    image: Tensor, n: int, row: Tensor, pix: Tensor, weights: Sequence[Tensor],
-    banks: Sequence[Tensor], layout: Layout,
+    image: Tensor, n: int, row: Tensor, pix: Tensor, layers: Sequence[LayerProgram],
+    weights: Tensor, banks: Sequence[Tensor], peak: float,
 ) -> Tensor:  # fmt: skip
     """Anomalous colours of the pixels ``pix`` of one image, ``[C, len(pix)]``."""
     width = image.shape[3]
@@ -171,14 +223,13 @@ def _values(
     x = (pix % width).to(torch.float32)[None]
     b = torch.full((1, 1), n)
     values = image[n].flatten(1)[:, pix].to(torch.float32)[:, None]
-    for layer, weight in zip(layout.layers, weights, strict=True):
-        if f(row, layer.gate) > 0:
-            values = fold_layer(
-                layer, values, weight[pix][None], image, banks, row, y, x, b, pix[None],
-                layout.peak, _function("sources", layer.source.name),
-            )  # fmt: skip
+    for layer, weight in zip(layers, weights, strict=True):
+        values = fold_layer(
+            layer, values, weight[None], image, banks, row, y, x, b, pix[None], peak,
+            _function("sources", layer.source.name),
+        )  # fmt: skip
     if not image.dtype.is_floating_point:
-        values = round_clip(values, layout.peak)
+        values = round_clip(values, peak)
     return values[:, 0]
 
 
@@ -225,15 +276,46 @@ def lean_gather_bank(
     if sharpness != 1.0:
         smooth = sample_planes(banks[number + 1], n, image.shape[1], sy, sx, h, w, option)
         values = sharpen(values, smooth, sharpness)
-    count = i(row, offset + 11)
-    if count > 0:
-        stages = int(count)  # host: a host tensor
-        values = colour_stages(round_clip(values, 255.0), row, count, offset + 12, stages)
+    values = _coloured(values, row, offset + 11, 255.0)
     return values * (peak / 255.0)
 
 
+def lean_gather_image(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """``reference.sources.gather_image`` for one row, without what the row does not ask for."""
+    values = gather_image(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
+    return _coloured(values, row, offset + 7, peak) if option & STAGES else values
+
+
+def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
+    """``reference.sources.colour_stages`` for one row, on values with white at ``peak``.
+
+    Entries of the matrices are multiples of 2**-12 (see ``anoaug.tonemaps``), so that products and
+    sums are exact in any order and a matrix product gives the reference's bits.
+    """
+    stages = int(i(row, offset))  # host: a host tensor
+    if stages == 0:
+        return values
+    channels = values.shape[0]
+    first, last = offset + 1, offset + 1 + 192 * channels
+    tables = row[0, first:last].clone().view(torch.uint8).view(3, channels, 256)
+    matrices = row[0, last : last + 36].view(3, 3, 4)
+    values = round_clip(values * (255.0 / peak), 255.0)[:, 0]
+    for s in range(stages):
+        values = tables[s].gather(1, values.to(torch.int64)).to(torch.float32)
+        if channels == 3:
+            values = round_clip(matrices[s, :, :3] @ values + matrices[s, :, 3:], 255.0)
+    return values[:, None] * (peak / 255.0)
+
+
 # Functions of parts that the CPU runs in its own way, with the same bits.
-_OWN: dict[Any, Callable[..., Any]] = {perlin: lattice_perlin, gather_bank: lean_gather_bank}
+_OWN: dict[Any, Callable[..., Any]] = {
+    perlin: lattice_perlin,
+    gather_bank: lean_gather_bank,
+    gather_image: lean_gather_image,
+}
 
 
 def _function(role: str, name: str) -> Callable[..., Any]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks, ops, recipe, rng
+from . import checks, ops, recipe
 from .blends import Hard
 from .masks import Given, Mask, Perlin
+from .numbering import Numbering
 from .sources import Constant
 
 
@@ -86,12 +87,11 @@ def field(
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size: expected height and width of at least 1, got {size}")
-    rows = checks.host_rows("index", index, len(index))
+    rows, state = Numbering(seed)(index, epoch, len(index))
     law = recipe.LayerLaw(mask.steps(), Constant(), Hard(), (1, 1), 0)
     laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)
-    state = torch.tensor([rng.signed64(seed), epoch])
     unknown = torch.full_like(rows, -1)
     table = ops.sample(rows, state, unknown, [], [], [], laws, height, width, False)
-    name = ops.default_backend() if backend is None else backend
+    name = recipe.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
     place = torch.device(device or "cpu")
     return ops.field(table.to(place), recipe.layout_of(laws), height, width, name)

@@ -137,6 +137,7 @@ class Perlin(MaskPart):
         one_of("rotation_fill", self.rotation_fill, ("zero", "continue"))
         if not isinstance(self.octaves, int) or not 1 <= self.octaves <= 8:
             raise ValueError(f"octaves: expected an integer from 1 to 8, got {self.octaves!r}")
+        checks.interval("persistence", self.persistence, 0.0, 1.0)
         if self.cells is not None:
             each: Any = self.cells
             if isinstance(each, (int, float)) or isinstance(each[0], (int, float)):

@@ -8,7 +8,6 @@ a faster driver, CUDA the kernels.
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import warnings
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import cpu, recipe
+from . import checks, cpu, recipe
 from .reference import render as reference
 
 BACKENDS = ("auto", "triton", "torch")
@@ -27,14 +26,16 @@ BACKENDS = ("auto", "triton", "torch")
 _library = torch.library.Library("anoaug", "DEF")
 _library.define(
     "sample(Tensor index, Tensor state, Tensor category, Tensor[] banks, Tensor[] histograms, "
-    "Tensor[] categories, str laws, int height, int width, bool pin) -> Tensor"
+    "Tensor[] categories, str laws, SymInt height, SymInt width, bool pin) -> Tensor"
 )
 _library.define(
     "render(Tensor image, Tensor table, Tensor[] slots, Tensor[] banks, Tensor? norm, str layout, "
     "int foreground, bool changed, bool soft, bool clean, ScalarType dtype, bool channels_last, "
     "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-_library.define("field(Tensor table, str layout, int height, int width, str backend) -> Tensor")
+_library.define(
+    "field(Tensor table, str layout, SymInt height, SymInt width, str backend) -> Tensor"
+)
 
 
 # ---- which backend -------------------------------------------------------------------------------
@@ -49,7 +50,8 @@ def triton_trouble() -> str | None:
     """Why Triton cannot run here, or None if it can."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
-    version = importlib.metadata.version("triton")
+    # Asked of the module: forks install it under other distribution names.
+    version = checks.require("triton", "triton").__version__
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < TRITON_FLOOR:
         return f"Triton {version} is older than {TRITON_FLOOR[0]}.{TRITON_FLOOR[1]}"

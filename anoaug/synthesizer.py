@@ -96,6 +96,8 @@ class Synthesizer(nn.Module):
         self.clean = clean if clean is None else recipe.one_of("clean", clean, ("input", "output"))
         if (mean is None) != (std is None):
             raise ValueError("mean, std: expected both or neither, got one; give both")
+        if std is not None and min(std) <= 0:
+            raise ValueError(f"std: expected numbers above 0, got {tuple(std)}")
         self.mean, self.std = mean, std
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a float dtype or None, got {dtype}")
@@ -170,13 +172,22 @@ class Synthesizer(nn.Module):
         if self.mean is None and (self.dtype is None or peak == 1.0):
             return None
         channels = images.shape[1]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) not in (1, channels):
+                raise ValueError(
+                    f"{name}: expected 1 or {channels} numbers for images with {channels} "
+                    f"channels, got {len(values)}"
+                )
         known = (images.device, peak, channels)
-        if known not in self._norms:
+        norm = self._norms.get(known)
+        if norm is None:
             mean = torch.tensor(self.mean or [0.0], dtype=torch.float64).expand(channels)
             std = torch.tensor(self.std or [1.0], dtype=torch.float64).expand(channels)
             norm = torch.stack([1.0 / (peak * std), -mean / std])
-            self._norms[known] = norm.to(torch.float32).to(images.device)
-        return self._norms[known]
+            norm = norm.to(torch.float32).to(images.device)
+            if not torch.compiler.is_compiling():  # a graph would be guarded by the cache it fills
+                self._norms[known] = norm
+        return norm
 
     # ---- state -----------------------------------------------------------------------------------
 
@@ -290,7 +301,7 @@ class Synthesizer(nn.Module):
         return AnomalyBatch(
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
-            Params(table, layout),
+            Params(table, layout, self._binding.digests),
             self._extras(len(images), views, images.device),
         )  # fmt: skip
 
@@ -338,9 +349,18 @@ class Synthesizer(nn.Module):
             # Its own seed, moved as ours was if a DataLoader worker moved it.
             moved = state[0] ^ self._numbering.state[0]
             theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
-            params = Params(transform._draw(images, (index, theirs), None), layout)
+            if transform.normal_transform is not None:
+                images = transform._transformed(images, (index, theirs), None)
+            table = transform._draw(images, (index, theirs), None)
+            params = Params(table, layout, transform._binding.digests)
             return transform(images, params=params).image
-        return checks.images(transform(images))
+        made = checks.images(transform(images))
+        if len(made) != len(images) or made.device != images.device:
+            raise ValueError(
+                f"normal_transform: expected {len(images)} images on {images.device}, got "
+                f"{len(made)} on {made.device}; transform each image where it is"
+            )
+        return made
 
     def sample(
         self,
@@ -372,6 +392,11 @@ class Synthesizer(nn.Module):
             raise ValueError(
                 "params: expected those of a synthesizer with this recipe, channels and dtype, "
                 "got those of another; replay them with the synthesizer that made them"
+            )
+        if params.banks != self._binding.digests:
+            raise ValueError(
+                "params: expected those of a synthesizer with the same banks, got those of one "
+                "with others, into which their numbers do not point; give it the same bank"
             )
         if len(params.table) != rows:
             raise ValueError(

@@ -20,7 +20,7 @@ def _procedural() -> TextureBank:
         "textures=None: procedural textures are used, not the paper's DTD; "
         "pass textures='path/to/textures' for a folder of your own",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return TextureBank.procedural()
 

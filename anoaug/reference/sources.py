@@ -55,32 +55,28 @@ def sample_planes(
         float32 ``[C, B, N]``.
     """
     last_y, last_x = (h - 1).to(torch.float32), (w - 1).to(torch.float32)
-    if option & ZERO_FILL:
-        sy = torch.minimum(sy.clamp(min=-1.0), h.to(torch.float32))
-        sx = torch.minimum(sx.clamp(min=-1.0), w.to(torch.float32))
-    else:
-        sy = torch.minimum(sy.clamp(min=0.0), last_y)
-        sx = torch.minimum(sx.clamp(min=0.0), last_x)
+    # A source reaches half a pixel beyond the centres of its outermost pixels.
+    inside = (sy >= -0.5) & (sy <= last_y + 0.5) & (sx >= -0.5) & (sx <= last_x + 0.5)
+    sy = torch.minimum(sy.clamp(min=0.0), last_y)
+    sx = torch.minimum(sx.clamp(min=0.0), last_x)
 
     def tap(iy: Tensor, ix: Tensor) -> Tensor:
-        cy = torch.minimum(iy.clamp(min=0), h - 1)
-        cx = torch.minimum(ix.clamp(min=0), w - 1)
         # Advanced indices around a slice put the channel axis last.
-        value = planes[n, :, cy, cx].movedim(-1, 0).to(torch.float32)
-        if option & ZERO_FILL:
-            value = torch.where((cy == iy) & (cx == ix), value, 0.0)
+        value = planes[n, :, iy, ix].movedim(-1, 0).to(torch.float32)
         return value.expand(channels, *value.shape[1:])
 
     if option & BILINEAR:
         fy, fx = torch.floor(sy), torch.floor(sx)
         ty, tx = sy - fy, sx - fx
         iy, ix = fy.to(torch.int64), fx.to(torch.int64)
-        v00, v01 = tap(iy, ix), tap(iy, ix + 1)
-        v10, v11 = tap(iy + 1, ix), tap(iy + 1, ix + 1)
+        ny, nx = torch.minimum(iy + 1, h - 1), torch.minimum(ix + 1, w - 1)
+        v00, v01, v10, v11 = tap(iy, ix), tap(iy, nx), tap(ny, ix), tap(ny, nx)
         top = v00 + tx * (v01 - v00)
         bottom = v10 + tx * (v11 - v10)
-        return top + ty * (bottom - top)
-    return tap(torch.floor(sy + 0.5).to(torch.int64), torch.floor(sx + 0.5).to(torch.int64))
+        values = top + ty * (bottom - top)
+    else:
+        values = tap(torch.floor(sy + 0.5).to(torch.int64), torch.floor(sx + 0.5).to(torch.int64))
+    return torch.where(inside, values, 0.0) if option & ZERO_FILL else values
 
 
 def sharpen(values: Tensor, smooth: Tensor, sharpness: Tensor) -> Tensor:
