@@ -27,14 +27,15 @@ images = ["Pillow>=10.1", "tqdm>=4.60"]
 # 3.4 is the oldest Triton that compiles a tuple of functions as a constexpr argument.
 triton = ["triton>=3.4; sys_platform == 'linux'"]
 demo = [*images, "scikit-image>=0.20"]
-bench = [*demo, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
+evaluation = ["scipy>=1.10"]
+bench = [*demo, *evaluation, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
 test = [
     *demo,
     "hypothesis>=6.100",
     "jsonschema>=4.0",
     "pytest>=8.0",
     "pytest-xdist>=3.5",
-    "scipy>=1.10",
+    *evaluation,
     *triton,
 ]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
@@ -68,6 +69,7 @@ setup(
         "images": images,
         "triton": triton,
         "demo": demo,
+        "eval": evaluation,
         "bench": bench,
         "test": test,
         "dev": dev,

@@ -78,6 +78,8 @@ def gather_option(interpolation: str, fill: str, photometric: Photometric | None
 def pick(u: Floats, info: BankInfo, category: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Choose an image per sample: of the sample's category where that is known, else of all."""
     chosen = np.floor(u * info.images).astype(np.int32)
+    if info.category.max(initial=-1) < 0:  # a bank without categories serves them all
+        return chosen
     for wanted in np.unique(category[category >= 0]):
         rows = category == wanted
         members = np.flatnonzero(info.category == wanted)

@@ -15,8 +15,8 @@ class Case:
         name: Unique within its suite.
         suite: One of ``SUITES``.
         work: ``"call"`` (from decoded images to a finished batch), ``"replay"`` (the same with
-            sampled parameters given), ``"perlin"`` (fields only) or ``"stage"`` (one stage of the
-            NumPy peer, per image).
+            sampled parameters given), ``"sample"`` (the parameters only), ``"perlin"`` (fields
+            only) or ``"stage"`` (one stage of a peer, per image).
         method: Name for ``anoaug.create``, or the stage.
         providers: Who takes part, in the order of the table.
         baseline: The provider the ratios are taken against.
@@ -40,7 +40,7 @@ class Case:
 
     def bytes_per_pixel(self) -> int | None:
         """Least traffic: the image in and out and the float32 mask; textures are under 2 % more."""
-        if self.work == "stage":
+        if self.work in ("stage", "sample"):
             return None
         if self.work == "perlin":
             return 4
@@ -92,6 +92,16 @@ CASES: tuple[Case, ...] = (
         ("anoaug", "numpy"),
         baseline="numpy",
         note="8 x 8 cells, rotated by 30 degrees, float32 against the peer's float64",
+    ),
+    Case(
+        "draem-sample",
+        "render",
+        "sample",
+        "draem",
+        ("anoaug",),
+        baseline="anoaug",
+        p=0.5,
+        note="sampling the parameter table on the host",
     ),
     Case(
         "draem-replay",

@@ -22,7 +22,7 @@ from benchmarks.peers.draem_numpy import DraemNumpy
 from benchmarks.timing import Work
 
 Builder = Callable[[Case, int, torch.device, Inputs], Work]
-_BACKENDS = {"anoaug": "auto", "anoaug-torch": "torch"}
+_BACKENDS = {"anoaug": "auto", "anoaug-torch": "torch", "anoaug-capture": "auto"}
 
 
 def batches(images: Bytes, batch: int) -> list[Bytes]:
@@ -47,9 +47,9 @@ def tensors(images: Bytes, device: torch.device) -> torch.Tensor:
 
 
 def build_anoaug(
-    case: Case, batch: int, device: torch.device, inputs: Inputs, backend: str
+    case: Case, batch: int, device: torch.device, inputs: Inputs, provider: str
 ) -> Work:
-    """A call, a replay or Perlin fields through anoaug.
+    """A call, a replay, sampling or Perlin fields through anoaug.
 
     On the CPU a call starts from a list of decoded images, so that collating is counted, as it is
     for the peer; elsewhere the images are on the device already.
@@ -61,7 +61,7 @@ def build_anoaug(
         return lambda: anoaug.functional.perlin(
             batch, size=size, cells=(8, 8), rotation=30.0, seed=next(seeds), device=device
         )
-    synth = synthesizer(case, backend, inputs, device)
+    synth = synthesizer(case, _BACKENDS[provider], inputs, device)
     on_device = [tensors(part, device) for part in parts]
     synth(on_device[0])
     if case.work == "replay":
@@ -72,8 +72,13 @@ def build_anoaug(
             return synth(images, params=params)
 
         return replay
+    turn = itertools.cycle(on_device)
+    if case.work == "sample":
+        return lambda: synth.sample(next(turn))
+    if provider == "anoaug-capture":
+        captured = synth.capture(on_device[0])
+        return lambda: captured(next(turn))
     if device.type != "cpu":
-        turn = itertools.cycle(on_device)
         return lambda: synth(next(turn))
     lists = itertools.cycle([[torch.from_numpy(image) for image in part] for part in parts])
     return lambda: synth(torch.stack(next(lists)).permute(0, 3, 1, 2).contiguous())
@@ -154,7 +159,7 @@ def build(provider: str, case: Case, batch: int, device: torch.device, inputs: I
         ValueError: No such provider.
     """
     if provider in _BACKENDS:
-        return build_anoaug(case, batch, device, inputs, _BACKENDS[provider])
+        return build_anoaug(case, batch, device, inputs, provider)
     peers: dict[str, Builder] = {"numpy": build_numpy, "pil": build_pil}
     if provider not in peers:
         raise ValueError(

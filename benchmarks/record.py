@@ -118,7 +118,8 @@ def timing_entry(
         traffic: Least bytes to be moved for one batch, where that is meaningful.
         bandwidth: Bytes per second of a device copy, where measured.
     """
-    median = timing.median
+    median, cpu = timing.median, timing.cpu_median
+    base_cpu = baseline[1].cpu_median if baseline else None
     return {
         "case": case,
         "provider": provider,
@@ -128,11 +129,12 @@ def timing_entry(
         "median": median,
         "iqr": timing.iqr,
         "min": timing.min,
-        "cpu_median": timing.cpu_median,
+        "cpu_median": cpu,
         "runs": len(timing.wall),
         "images_per_second": parameters["batch"] / median,
         "baseline": baseline[0] if baseline else None,
         "ratio": baseline[1].median / median if baseline else None,
+        "cpu_ratio": base_cpu / cpu if base_cpu and cpu else None,
         "bytes": traffic,
         "gigabytes_per_second": traffic / median / 1e9 if traffic else None,
         "floor_fraction": traffic / bandwidth / median if traffic and bandwidth else None,

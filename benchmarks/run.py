@@ -2,8 +2,9 @@
 
 One table with ratios is printed, losses included; one JSON file per suite goes to
 ``benchmarks/results/``. On CUDA the figures are device times (events behind a queued delay), with
-two more lines per anoaug case: ``host``, the wall time per call of a queue of calls, and
-``graph``, the replay of a CUDA graph where parameters are given.
+more lines per anoaug case: ``host``, the wall time per call of a queue of calls;
+``anoaug-capture``, the call through ``synth.capture``; ``graph``, the replay of given parameters in
+a CUDA graph.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.timing import Timing, Work
 
 _CACHE_MULTIPLE = 3  # inputs rotate over this many times the device's L2 cache
 _GRAPH_CALLS = 64
-_COLUMNS = "case provider size batch ms iqr images/s GB/s floor original ratio"
+_COLUMNS = "case provider size batch ms iqr cpu-ms images/s GB/s floor original cpu-ratio ratio"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,6 +84,8 @@ def run_case(
     device = torch.device(options.device)
     batch = 1 if case.work == "stage" else batch
     names = [n for n in case.providers if not options.providers or n in options.providers]
+    if device.type == "cuda" and case.work == "call" and "anoaug" in names:
+        names.append("anoaug-capture")
     works = {name: providers.build(name, case, batch, device, inputs) for name in names}
     ours = {name: work for name, work in works.items() if name.startswith("anoaug")}
     timings: dict[str, Timing] = {}
@@ -135,7 +138,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     """
     rows = [_COLUMNS.split()]
     for line in lines:
-        ratio, rate = line["ratio"], line["gigabytes_per_second"]
+        ratio, rate, cpu = line["ratio"], line["gigabytes_per_second"], line["cpu_median"]
         rows.append(
             [
                 line["case"],
@@ -144,10 +147,12 @@ def table(lines: list[dict[str, Any]]) -> str:
                 str(line["parameters"]["batch"]),
                 f"{line['median'] * 1e3:.3f}",
                 f"{line['iqr'] * 1e3:.3f}",
+                f"{cpu * 1e3:.3f}" if cpu else "-",
                 f"{line['images_per_second']:.0f}",
                 f"{rate:.2f}" if rate else "-",
                 f"{line['floor_fraction']:.0%}" if line["floor_fraction"] else "-",
                 str(line["parameters"].get("original_ms_at_256", "-")),
+                f"{line['cpu_ratio']:.2f}" if line["cpu_ratio"] else "-",
                 "-" if ratio is None else f"{ratio:.2f}" + (" (slower)" if ratio < 0.995 else ""),
             ]
         )

@@ -11,6 +11,7 @@ Each run's result is kept in ``--work`` and not repeated while its settings and 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import statistics
@@ -173,8 +174,9 @@ def scores(network: UNet, images: torch.Tensor, batch: int = 16) -> torch.Tensor
     return torch.cat([network(part) for part in images.split(batch)])
 
 
+@functools.cache
 def fingerprint(provider: str) -> str:
-    """Hash of the sources that a provider's result depends on."""
+    """Hash of the sources that a provider's result depends on, as they were when first asked."""
     here = Path(__file__).resolve().parent
     sources = [here / "segmentation.py", here / "unet.py", here / "data.py"]
     sources += [here / "peers" / name for name in ("draem_numpy.py", "texture_ops.py")]

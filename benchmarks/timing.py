@@ -106,26 +106,25 @@ def settle_allocator() -> None:
 def compare_cpu(
     works: Mapping[str, Work], seconds: float = 3.0, least: int = 7, most: int = 200
 ) -> dict[str, Timing]:
-    """Time every contestant in turn, round after round.
+    """Time every contestant in turn, round after round, until its time is spent.
 
     Args:
         works: Contestants by name; each call is one run.
-        seconds: Target for each contestant's total time.
+        seconds: Time of a contestant; a slow one drops out after ``least`` rounds, a quick one goes
+            on.
         least: Fewest rounds, whatever they cost.
         most: Most rounds.
     """
     settle_allocator()
-    once = 0.0
     for work in works.values():
         work()
-        begin = time.perf_counter()
         work()
-        once = max(once, time.perf_counter() - begin)
-    rounds = int(min(max(seconds / max(once, 1e-9), least), most))
     wall: dict[str, list[float]] = {name: [] for name in works}
     cpu: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
+    for done in range(most):
         for name, work in works.items():
+            if done >= least and sum(wall[name]) >= seconds:
+                continue
             begin, cpu_begin = time.perf_counter(), time.process_time()
             work()
             wall[name].append(time.perf_counter() - begin)

@@ -35,12 +35,12 @@ def sample_plane(plane, step, sy, sx, h, w, OPT: tl.constexpr):
 
     ``plane`` points at the channel's first pixel, ``step`` is the distance between pixels.
     """
-    if ZERO_FILL & OPT:
-        sy = tl.minimum(tl.maximum(sy, -1.0), h.to(tl.float32))
-        sx = tl.minimum(tl.maximum(sx, -1.0), w.to(tl.float32))
-    else:
-        sy = tl.minimum(tl.maximum(sy, 0.0), (h - 1).to(tl.float32))
-        sx = tl.minimum(tl.maximum(sx, 0.0), (w - 1).to(tl.float32))
+    last_y = (h - 1).to(tl.float32)
+    last_x = (w - 1).to(tl.float32)
+    # A source reaches half a pixel beyond the centres of its outermost pixels.
+    inside = (sy >= -0.5) & (sy <= last_y + 0.5) & (sx >= -0.5) & (sx <= last_x + 0.5)
+    sy = tl.minimum(tl.maximum(sy, 0.0), last_y)
+    sx = tl.minimum(tl.maximum(sx, 0.0), last_x)
     if BILINEAR & OPT:
         fy = tl.floor(sy)
         fx = tl.floor(sx)
@@ -48,28 +48,28 @@ def sample_plane(plane, step, sy, sx, h, w, OPT: tl.constexpr):
         tx = sx - fx
         iy = fy.to(tl.int32)
         ix = fx.to(tl.int32)
-        v00 = tap(plane, step, iy, ix, h, w, OPT)
-        v01 = tap(plane, step, iy, ix + 1, h, w, OPT)
-        v10 = tap(plane, step, iy + 1, ix, h, w, OPT)
-        v11 = tap(plane, step, iy + 1, ix + 1, h, w, OPT)
+        ny = tl.minimum(iy + 1, h - 1)
+        nx = tl.minimum(ix + 1, w - 1)
+        v00 = tap(plane, step, iy, ix, w)
+        v01 = tap(plane, step, iy, nx, w)
+        v10 = tap(plane, step, ny, ix, w)
+        v11 = tap(plane, step, ny, nx, w)
         top = v00 + tx * (v01 - v00)
         bottom = v10 + tx * (v11 - v10)
-        return top + ty * (bottom - top)
+        value = top + ty * (bottom - top)
     else:
         iy = tl.floor(sy + 0.5).to(tl.int32)
         ix = tl.floor(sx + 0.5).to(tl.int32)
-        return tap(plane, step, iy, ix, h, w, OPT)
+        value = tap(plane, step, iy, ix, w)
+    if ZERO_FILL & OPT:
+        value = tl.where(inside, value, 0.0)
+    return value
 
 
 @triton.jit
-def tap(plane, step, iy, ix, h, w, OPT: tl.constexpr):
-    """One pixel, clamped to the border or zero outside."""
-    cy = tl.minimum(tl.maximum(iy, 0), h - 1)
-    cx = tl.minimum(tl.maximum(ix, 0), w - 1)
-    value = tl.load(plane + (cy * w + cx) * step).to(tl.float32)
-    if ZERO_FILL & OPT:
-        value = tl.where((cy == iy) & (cx == ix), value, 0.0)
-    return value
+def tap(plane, step, iy, ix, w):
+    """One pixel."""
+    return tl.load(plane + (iy * w + ix) * step).to(tl.float32)
 
 
 @triton.jit

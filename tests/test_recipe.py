@@ -1,11 +1,11 @@
-"""Recipes: columns and streams, laws as text, gates, and parts from outside the package."""
+"""Recipes: columns and streams, laws as text, header and gates."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +16,7 @@ from scipy import stats
 
 import anoaug
 from anoaug import blends, masks, photometric, recipe, sources
-from anoaug.reference.masks import f as column_of
 
-try:
-    import triton
-    import triton.language as tl
-
-    from anoaug.kernels.masks import f
-except ImportError:
-    triton = None
-
-needs_triton = pytest.mark.skipif(triton is None, reason="Triton is not installed")
-jit: Any = (lambda function: function) if triton is None else triton.jit
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZE = (40, 56)
 
 
@@ -67,8 +55,9 @@ def table_of(
 ) -> np.ndarray:
     """The parameter table of some samples of blank images."""
     blank = torch.zeros(1, 3, *SIZE, dtype=torch.uint8).expand(len(index), -1, -1, -1)
+    rows = torch.tensor(list(index), dtype=torch.int64)
     keywords = {"epoch": 0, **keywords}
-    return synth.sample(blank, index=index, category=category, **keywords).numpy()
+    return synth.sample(blank, index=rows, category=category, **keywords).numpy()
 
 
 def columns_of(synth: anoaug.Synthesizer, index: Any, **keywords: Any) -> dict[str, np.ndarray]:
@@ -88,10 +77,11 @@ def part_columns(synth: anoaug.Synthesizer, name: str) -> dict[str, np.ndarray]:
 
 # ---- a row is a function of seed, epoch and index ------------------------------------------------
 
-indices = st.lists(st.integers(0, 2**47 - 1), min_size=1, max_size=7)
+indices = st.lists(st.integers(0, 2**47 - 1), min_size=1, max_size=6)
+few = settings(max_examples=12, deadline=None)
 
 
-@settings(max_examples=40)
+@few
 @pytest.mark.parametrize("name", ["draem", "union", "counts", "four"])
 @given(index=indices, epoch=st.integers(0, 2**32 - 1), data=st.data())
 def test_a_row_does_not_depend_on_batch_order_or_split(
@@ -108,6 +98,7 @@ def test_a_row_does_not_depend_on_batch_order_or_split(
         assert np.array_equal(whole[rank::world], share)
 
 
+@few
 @given(index=indices)
 def test_views_of_a_row_do_not_depend_on_the_batch(index: list[int]) -> None:
     synth = SYNTHESIZERS["views"]
@@ -116,6 +107,7 @@ def test_views_of_a_row_do_not_depend_on_the_batch(index: list[int]) -> None:
         assert np.array_equal(whole[:, row], table_of(synth, [number]).view(np.int32))
 
 
+@few
 @given(rows=st.lists(st.tuples(st.integers(0, 99), st.sampled_from(["nut", "pill"])), min_size=1))
 def test_a_row_depends_on_its_own_category_alone(rows: list[tuple[int, str]]) -> None:
     synth = SYNTHESIZERS["counts"]
@@ -133,6 +125,14 @@ def test_seed_epoch_and_index_each_change_the_row(change: str) -> None:
         synth = anoaug.create("draem", textures=TEXTURES, seed=4)
     after = columns_of(synth, index + 20 * (change == "index"), epoch=epoch + (change == "epoch"))
     assert (before != after["layer0.mask.perlin.key"].view(np.int32)).all()
+
+
+def test_the_bits_are_those_of_this_version() -> None:
+    """If these change, raise recipe.SPEC_VERSION and say so in the changelog."""
+    assert recipe.SPEC_VERSION == 1
+    tables = [table_of(SYNTHESIZERS["counts"], index, epoch=5) for index in (range(8), [2**46])]
+    digests = [hashlib.sha256(table.tobytes()).hexdigest()[:16] for table in tables]
+    assert digests == ["9e0dd4e680a90d7f", "db63f0aad7b4b827"]
 
 
 # ---- a part keeps its numbers when others come or go ---------------------------------------------
@@ -188,6 +188,7 @@ def test_laws_survive_json(name: str) -> None:
     assert recipe.from_plain(json.loads(recipe.encode(laws))) == laws
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     data=st.tuples(*[st.floats(-1e3, 1e3)] * 2).map(sorted),
     octaves=st.integers(1, 8),
@@ -261,6 +262,8 @@ MANY = range(6000)
 
 def expect_shares(counts: Any, shares: Any) -> None:
     """Refuse counts that the shares give less often than once in ten thousand times."""
+    if len(counts) == 1:
+        return
     expected = np.asarray(shares, float) * np.sum(counts)
     assert stats.chisquare(counts, expected).pvalue > 1e-4
 
@@ -306,6 +309,14 @@ def test_a_choice_does_not_hang_together_with_activity() -> None:
     expect_shares(tally, [0.5, 0.5])
 
 
+def test_the_kind_is_that_of_a_layer_that_is_there() -> None:
+    layers = [replace(GREY, kind="a", count=(0, 1)), replace(PATCH, kind="b")]
+    columns = columns_of(anoaug.Synthesizer(*layers, p=1.0, seed=1), range(60))
+    missing = columns["layer0.gate"] == 0
+    assert 0 < missing.sum() < 60
+    assert set(columns["kind"].view(np.int32)[missing]) == {2}
+
+
 def test_the_first_view_is_untouched_and_each_other_one_layer() -> None:
     columns = columns_of(SYNTHESIZERS["views"], range(9))
     by_view = {name: values.reshape(3, 9, *values.shape[1:]) for name, values in columns.items()}
@@ -346,156 +357,3 @@ def test_integers_are_stored_bit_cast_and_bytes_as_they_are() -> None:
     stages = columns["layer0.source.texture.stages"].view(np.int32)
     # A stage that is not in use changes nothing.
     assert (tables[stages < 3][:, 6:] == np.arange(256)).all()
-
-
-# ---- a part from outside the package -------------------------------------------------------------
-
-
-@jit
-def ring_kernel(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
-    dy = y - f(row, OFF)
-    dx = x - f(row, OFF + 1)
-    square = dy * dy + dx * dx
-    return (tl.minimum(f(row, OFF + 2) - square, square - f(row, OFF + 3)),) + stack  # noqa: RUF005
-
-
-def ring_reference(
-    stack: Any, row: Any, y: Any, x: Any, b: Any, pix: Any, slots: Any, offset: int, option: int
-) -> tuple[torch.Tensor, ...]:
-    dy, dx = y - column_of(row, offset), x - column_of(row, offset + 1)
-    square = dy * dy + dx * dx
-    outer, inner = column_of(row, offset + 2), column_of(row, offset + 3)
-    return (torch.minimum(outer - square, square - inner), *stack)
-
-
-@recipe.part
-@dataclass(frozen=True)
-class ToyRing(masks.MaskPart):
-    """A ring about a random place; the radii are shares of the image's height."""
-
-    radius: tuple[float, float] = (0.2, 0.4)
-
-    function: ClassVar[str] = "toy_ring"
-
-    @property
-    def words(self) -> int:
-        return 2
-
-    def columns(self, channels: int) -> dict[str, int]:
-        return dict.fromkeys(("cy", "cx", "outer", "inner"), 1)
-
-    def sample(self, context: recipe.Context) -> recipe.Values:
-        u = context.uniform(2)
-        ones = np.ones(context.batch)
-        return {
-            "cy": u[0] * context.height,
-            "cx": u[1] * context.width,
-            "outer": ones * (self.radius[1] * context.height) ** 2,
-            "inner": ones * (self.radius[0] * context.height) ** 2,
-        }
-
-
-recipe.register_function("masks", "toy_ring", ring_kernel, ring_reference)
-
-
-def with_ring(backend: str) -> anoaug.Synthesizer:
-    mask = ToyRing() & (masks.Perlin(threshold=0.0) | masks.Rectangle())
-    layer = anoaug.Layer(mask, sources.Texture(TEXTURES), blends.Opacity())
-    return anoaug.Synthesizer(layer, GREY, seed=7, p=0.8, choose="one", backend=backend)
-
-
-def test_an_outside_mask_is_where_its_law_says(images: torch.Tensor) -> None:
-    layer = anoaug.Layer(ToyRing(), sources.Constant(1.0))
-    synth = anoaug.Synthesizer(layer, p=1.0, seed=7)
-    out = synth(images, index=range(4), epoch=0)
-    columns = recipe.recipe(synth.laws(3)).describe(out.params.table.numpy())
-    y, x = np.mgrid[: images.shape[2], : images.shape[3]]
-    for n in range(4):
-        cy, cx = (columns[f"layer0.mask.toyring.{name}"][n] for name in ("cy", "cx"))
-        square = (y - cy).astype(np.float64) ** 2 + (x - cx).astype(np.float64) ** 2
-        inside = (square > (0.2 * 63) ** 2) & (square < (0.4 * 63) ** 2)
-        assert np.array_equal(out.mask[n, 0].numpy() > 0, inside)
-
-
-def expect_equal(first: anoaug.AnomalyBatch, second: anoaug.AnomalyBatch) -> None:
-    for name in ("image", "mask", "label", "kind"):
-        assert torch.equal(getattr(first, name), getattr(second, name)), name
-
-
-def test_an_outside_mask_composes_on_the_cpu_as_in_the_reference(images: torch.Tensor) -> None:
-    ours, truth = (
-        with_ring(backend)(images, index=range(4), epoch=1) for backend in ("auto", "torch")
-    )
-    assert truth.kind.unique().tolist() == [0, 1]
-    assert 0 < truth.mask.mean() < 1
-    expect_equal(ours, truth)
-
-
-@pytest.mark.triton_interpreter
-@needs_triton
-def test_an_outside_mask_composes_in_the_kernel_as_in_the_reference(images: torch.Tensor) -> None:
-    images = images.to(DEVICE)
-    ours, truth = (
-        with_ring(backend)(images, index=range(4), epoch=1) for backend in ("triton", "torch")
-    )
-    expect_equal(ours, truth)
-
-
-@pytest.mark.parametrize("role", ["masks", "sources", "blends"])
-def test_a_function_of_the_package_cannot_be_replaced(role: str) -> None:
-    name = {"masks": "perlin", "sources": "noise", "blends": "over"}[role]
-    with pytest.raises(ValueError, match="take another"):
-        recipe.register_function(role, name, None, ring_reference)
-
-
-def test_a_function_from_outside_cannot_be_replaced_by_another() -> None:
-    def other(*arguments: Any) -> Any:
-        raise AssertionError("never called")
-
-    try:
-        with pytest.raises(ValueError, match="toy_ring"):
-            recipe.register_function("masks", "toy_ring", None, other)
-    finally:
-        # Recipes that are already compiled would go on with the first one.
-        recipe._FUNCTIONS["masks", "toy_ring"] = (ring_kernel, ring_reference)
-
-
-def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(ValueError, match="role: expected one of"):
-        recipe.register_function("mask", "toy", None, ring_reference)
-
-
-def test_a_class_of_a_taken_name_is_refused() -> None:
-    @dataclass(frozen=True)
-    class Perlin(masks.MaskPart):
-        pass
-
-    with pytest.raises(ValueError, match="expected a new name, got 'Perlin'"):
-        recipe.part(Perlin)
-
-
-def test_a_part_without_a_kernel_runs_on_the_reference_alone(images: torch.Tensor) -> None:
-    recipe.register_function("masks", "toy_ring_torch", None, ring_reference)
-
-    @recipe.part
-    @dataclass(frozen=True)
-    class ToyRingWithoutKernel(ToyRing):
-        function: ClassVar[str] = "toy_ring_torch"
-
-    layer = anoaug.Layer(ToyRingWithoutKernel(), sources.Constant(1.0))
-    out = anoaug.Synthesizer(layer, p=1.0, seed=7, backend="torch")(images)
-    assert out.label.sum() > 0
-    with pytest.raises(RuntimeError, match="registered without a kernel"):
-        recipe.kernel_function("masks", "toy_ring_torch")
-
-
-def test_every_part_of_the_package_has_a_kernel_and_a_twin() -> None:
-    if triton is None:
-        pytest.skip("Triton is not installed")
-    modules = (masks, sources, blends)
-    classes = itertools.chain.from_iterable(vars(module).values() for module in modules)
-    named = {c for c in classes if isinstance(c, type) and hasattr(c, "function")}
-    assert len(named) >= 14
-    for part in named:
-        assert callable(recipe.reference_function(part.role, part.function))
-        assert recipe.kernel_function(part.role, part.function) is not None

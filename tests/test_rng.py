@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from anoaug import rng
+from anoaug import ops, rng
 
 try:
     import triton
@@ -23,7 +23,7 @@ try:
 except ImportError:
     triton = None
 
-needs_triton = pytest.mark.skipif(triton is None, reason="Triton is not installed")
+needs_triton = pytest.mark.skipif(ops.triton_trouble() is not None, reason="needs Triton")
 jit: Any = (lambda function: function) if triton is None else triton.jit
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BLOCK = 256
@@ -31,6 +31,8 @@ BLOCK = 256
 words = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 2**31 - 1, 2**31, 2**32 - 1])
 seeds = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, 1, -1, -7, 2**31 - 1, 2**32 + 5])
 nodes = st.integers(-(2**31), 2**31 - 1) | st.sampled_from([-(2**31), -1, 0, 1, 2**31 - 1])
+
+many = settings(max_examples=100, deadline=None)
 
 # Random123's published answers for philox4x32-10: counter, key, result.
 KNOWN_ANSWERS = [
@@ -151,12 +153,14 @@ def test_kernel_gives_the_known_answers() -> None:
     assert np.array_equal(unsigned(out)[:, :3].T, [answer[2] for answer in KNOWN_ANSWERS])
 
 
+@many
 @given(k=st.tuples(words, words), c=st.tuples(words, words, words, words))
 def test_numpy_equals_torch_for_any_key_and_counter(k: Any, c: Any) -> None:
     ours = [int(w) for w in rng.philox_numpy(k, c)]
     assert ours == [int(w) for w in rng.philox(k, [torch.tensor(word) for word in c])]
 
 
+@many
 @given(k=st.tuples(words, words), c=st.tuples(words, words, words, words))
 def test_numpy_follows_the_round_function_in_plain_integers(k: Any, c: Any) -> None:
     (k0, k1), (c0, c1, c2, c3) = k, c
@@ -203,6 +207,7 @@ def test_words_of_a_batch_broadcast() -> None:
 # ---- seeds and streams ---------------------------------------------------------------------------
 
 
+@many
 @given(seed=seeds)
 def test_seed_words_hold_the_same_64_bits(seed: int) -> None:
     low, high = rng.split64(seed)
@@ -228,6 +233,7 @@ def test_mix64_is_splitmix64() -> None:
 # ---- uniform -------------------------------------------------------------------------------------
 
 
+@many
 @given(word=words)
 def test_uniform_is_the_upper_24_bits_exactly(word: int) -> None:
     exact = (word >> 8) / 2**24
@@ -285,6 +291,7 @@ def plain_hash(key: int, iy: int, ix: int) -> int:
     return h ^ h >> 16
 
 
+@many
 @given(key=words, iy=nodes, ix=nodes)
 def test_lattice_hash_is_that_of_plain_integers(key: int, iy: int, ix: int) -> None:
     ours = rng.lattice_hash(torch.tensor(key), torch.tensor(iy), torch.tensor(ix))
@@ -382,6 +389,7 @@ def test_a_word_is_philox_of_seed_epoch_index_and_stream() -> None:
         assert draws.words("source", 1, 13)[0, row] == expected
 
 
+@many
 @given(
     index=st.lists(st.integers(0, 2**48 - 1), min_size=1, max_size=6),
     seed=seeds,
@@ -440,7 +448,7 @@ def test_global_generators_are_left_alone() -> None:
     assert np.array_equal(np.random.get_state()[1], before[1])
 
 
-@settings(max_examples=30)
+@many
 @given(low=st.integers(-(2**50), 2**50), high=st.integers(0, 2**50))
 def test_indices_outside_the_counter_are_refused(low: int, high: int) -> None:
     high = max(low, high)

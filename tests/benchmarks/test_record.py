@@ -23,7 +23,8 @@ Record = dict[str, Any]
 def good() -> Record:
     entry = record.header("draem", torch.device("cpu"), 1, "none", [0.1, 0.2, 0.3])
     parameters = {"size": 256, "batch": 32, "dtype": "uint8 -> uint8"}
-    slow, fast = Timing([0.4, 0.4, 0.6]), Timing([0.1, 0.1, 0.2], cpu=[0.1, 0.1, 0.1])
+    slow = Timing([0.4, 0.4, 0.6], cpu=[0.3, 0.3, 0.3])
+    fast = Timing([0.1, 0.1, 0.2], cpu=[0.1, 0.1, 0.1])
     entry["timings"] = [
         record.timing_entry("draem", "numpy", "cpu", parameters, slow, ("numpy", slow)),
         record.timing_entry(
@@ -53,6 +54,7 @@ def test_derived_figures(good: Record) -> None:
     line = good["timings"][1]
     assert line["images_per_second"] == pytest.approx(320.0)
     assert line["ratio"] == pytest.approx(4.0)  # above 1 is faster than the baseline
+    assert line["cpu_ratio"] == pytest.approx(3.0)
     assert line["gigabytes_per_second"] == pytest.approx(0.1)
     assert line["floor_fraction"] == pytest.approx(0.1)
     assert good["timings"][0]["ratio"] == 1.0

@@ -81,3 +81,16 @@ def test_a_small_run_leaves_a_valid_record(
     assert [(line["case"], line["provider"]) for line in found["timings"]] == expected
     assert found["inputs"].startswith("generated")
     assert "images/s" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+def test_a_small_run_on_cuda_tells_device_from_host(tmp_path: Path) -> None:
+    options = ["--suite", "all", "--size", "64", "--batch", "4", "--seconds", "0.01"]
+    paths = run.main([*options, "--device", "cuda", "--out", str(tmp_path)])
+    names = set()
+    for path in paths:
+        found = json.loads(path.read_text())
+        record.validate(found)
+        assert found["machine"]["device"]
+        names |= {line["provider"] for line in found["timings"]}
+    assert {"anoaug", "anoaug host", "anoaug graph", "anoaug-capture", "numpy", "pil"} <= names

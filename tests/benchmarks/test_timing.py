@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -31,6 +33,12 @@ def test_contestants_take_turns() -> None:
     found = timing.compare_cpu(works, seconds=0.0, least=3)
     assert calls == ["a", "a", "b", "b", *"ababab"]  # two warm-up calls each, then in turn
     assert [len(found[name].wall) for name in "ab"] == [3, 3]
+
+
+def test_a_slow_contestant_drops_out_after_the_least_rounds() -> None:
+    works = {"slow": lambda: time.sleep(0.02), "quick": int}
+    found = timing.compare_cpu(works, seconds=0.01, least=2, most=9)
+    assert [len(found[name].wall) for name in works] == [2, 9]
 
 
 def test_the_number_of_rounds_is_bounded() -> None:

@@ -1,4 +1,4 @@
-"""AnomalyLoader, AnomalyCollate and IndexedDataset."""
+"""AnomalyLoader and IndexedDataset."""
 
 from __future__ import annotations
 
@@ -15,69 +15,21 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     DistributedSampler,
-    IterableDataset,
     Subset,
-    TensorDataset,
 )
 
-from anoaug import AnomalyBatch, Layer, Synthesizer, blends, masks, sources
-from anoaug.loaders import AnomalyCollate, AnomalyLoader, IndexedDataset, dataloader
-
-SIZE = 32
-COUNT = 10
-
-
-def make_synth(**options):
-    layer = Layer(masks.Rectangle(area=(0.05, 0.3)), sources.Own(), blends.Hard())
-    return Synthesizer(layer, **{"p": 1.0, "seed": 3} | options)
-
-
-def make_images(count=COUNT):
-    shape = (count, 3, SIZE, SIZE)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-
-def pairs(count=COUNT):
-    """A dataset of (image, number)."""
-    return TensorDataset(make_images(count), torch.arange(count))
-
-
-class Records(Dataset):
-    """A dataset of mappings; sample ``broken`` raises."""
-
-    def __init__(self, count=COUNT, broken=None):
-        self.images, self.broken = make_images(count), broken
-        self.classes = ["good"]
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        if index == self.broken:
-            raise OSError(f"sample {index} is broken")
-        return {"image": self.images[index], "name": f"{index}.png"}
-
-
-class Stream(IterableDataset):
-    """A dataset without a length."""
-
-    def __iter__(self):
-        return iter(make_images(6))
-
-
-def by_number(loader):
-    """Anomalous images and masks of an epoch by sample number."""
-    found = {}
-    for batch, numbers in loader:
-        for image, mask, number in zip(batch.image, batch.mask, numbers, strict=True):
-            found[int(number)] = torch.cat([image.float(), mask])
-    return torch.stack([found[number] for number in sorted(found)])
-
-
-def masks_of(loader):
-    return torch.cat([(out if isinstance(out, AnomalyBatch) else out[0]).mask for out in loader])
-
+from anoaug.loaders import AnomalyLoader, IndexedDataset, dataloader
+from tests.loaders.samples import (
+    COUNT,
+    SIZE,
+    Records,
+    Stream,
+    by_number,
+    make_images,
+    make_synth,
+    masks_of,
+    pairs,
+)
 
 # ---- epochs and indices --------------------------------------------------------------------------
 
@@ -472,96 +424,6 @@ def test_an_error_waits_until_the_batches_before_it_are_used(fake_stream):
         for batch in AnomalyLoader(failing(), make_synth(), "cuda"):
             used.append(len(batch.mask))
     assert used == [2, 2]
-
-
-# ---- AnomalyCollate ------------------------------------------------------------------------------
-
-
-def test_collate_makes_what_the_loader_makes_of_mappings():
-    data = IndexedDataset(Records())
-    collate = AnomalyCollate(make_synth())
-    collate.set_epoch(0)
-    ours = list(DataLoader(data, batch_size=4, collate_fn=collate))
-    theirs = list(AnomalyLoader(DataLoader(data, batch_size=4), make_synth()))
-    assert [set(out) for out in ours] == [set(out) for out in theirs]
-    for mine, other in zip(ours, theirs, strict=True):
-        assert torch.equal(mine["image"], other["image"])
-        assert torch.equal(mine["mask"], other["mask"])
-        assert mine["name"] == other["name"]
-
-
-@pytest.mark.parametrize("persistent", [False, True], ids=["new workers", "persistent"])
-def test_without_an_index_workers_and_epochs_share_no_anomaly(persistent):
-    loader = DataLoader(
-        pairs(8), batch_size=2, num_workers=2, persistent_workers=persistent,
-        collate_fn=AnomalyCollate(make_synth()),
-    )  # fmt: skip
-    drawn = torch.cat([masks_of(loader), masks_of(loader)])
-    assert len(drawn.flatten(1).unique(dim=0)) == 16
-
-
-@pytest.mark.parametrize("persistent", [False, True], ids=["new workers", "persistent"])
-def test_with_an_index_workers_give_the_bits_of_the_loader(persistent):
-    data = IndexedDataset(pairs())
-    synth = make_synth()
-    collate = AnomalyCollate(synth)
-    loader = DataLoader(
-        data, batch_size=3, num_workers=2, persistent_workers=persistent, collate_fn=collate
-    )
-    expected = AnomalyLoader(DataLoader(data, batch_size=COUNT), make_synth())
-    for epoch, setter in enumerate([collate, synth]):
-        setter.set_epoch(epoch)
-        assert torch.equal(by_number(loader), by_number(expected))
-
-
-@pytest.mark.slow
-def test_spawned_workers_follow_the_epoch():
-    data = IndexedDataset(pairs(4))
-    collate = AnomalyCollate(make_synth())
-    loader = DataLoader(
-        data, batch_size=2, num_workers=1, persistent_workers=True, collate_fn=collate,
-        multiprocessing_context="spawn",
-    )  # fmt: skip
-    expected = AnomalyLoader(DataLoader(data, batch_size=4), make_synth())
-    for epoch in range(2):
-        collate.set_epoch(epoch)
-        assert torch.equal(by_number(loader), by_number(expected))
-
-
-def test_collate_takes_another_collate():
-    collate = AnomalyCollate(make_synth(), lambda samples: torch.stack([x for x, _ in samples]))
-    (out,) = DataLoader(pairs(), batch_size=COUNT, collate_fn=collate)
-    assert isinstance(out, AnomalyBatch)
-    assert torch.equal(out.mask, make_synth()(make_images()).mask)
-
-
-def test_collate_refuses_an_index_without_an_epoch():
-    loader = DataLoader(IndexedDataset(pairs()), collate_fn=AnomalyCollate(make_synth()))
-    with pytest.raises(ValueError, match="expected an epoch"):
-        next(iter(loader))
-
-
-def test_collate_and_loader_together_are_refused():
-    wrapped = DataLoader(make_images(), batch_size=4, collate_fn=AnomalyCollate(make_synth()))
-    with pytest.raises(TypeError, match="not both"):
-        list(AnomalyLoader(wrapped, make_synth()))
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_a_copied_collate_has_an_epoch_of_its_own_that_reaches_workers(duplicate):
-    collate = AnomalyCollate(make_synth())
-    collate.set_epoch(1)
-    twin = duplicate(collate)
-    twin.set_epoch(5)
-    assert (collate.synth.epoch, twin.synth.epoch) == (1, 5)
-    loader = DataLoader(
-        IndexedDataset(pairs(2)), batch_size=2, num_workers=1, persistent_workers=True,
-        collate_fn=twin,
-    )  # fmt: skip
-    by_number(loader)
-    twin.set_epoch(6)
-    direct = make_synth()(make_images(2), index=torch.arange(2), epoch=6)
-    assert torch.equal(by_number(loader)[:, 3:], direct.mask)
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------

@@ -1,0 +1,336 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import anoaug
+from anoaug import cli, methods, viz
+
+pillow = pytest.importorskip("PIL.Image")
+
+SIZE = 64
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "SECONDS", 0.0)
+
+    def called(*argv: object) -> Result:
+        code = cli.main([str(word) for word in argv])
+        return Result(code, *capsys.readouterr())
+
+    return called
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images, small and all different."""
+    path = tmp_path / "normal"
+    path.mkdir()
+    draw = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        pixels = draw.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+        pillow.fromarray(pixels).save(path / f"{name}.png")
+    return path
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with pillow.open(path) as image:
+        return np.asarray(image)
+
+
+def tensor_of(path: Path) -> torch.Tensor:
+    return torch.from_numpy(pixels_of(path).copy()).permute(2, 0, 1)
+
+
+def place(sheet: np.ndarray, panel: torch.Tensor) -> tuple[int, int] | None:
+    """Top and left of a panel in a sheet, enlarged as the sheet enlarges it."""
+    scale = -(-160 // panel.shape[2])
+    wanted = panel.permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+    line = wanted[0].tobytes()
+    for top in range(sheet.shape[0] - len(wanted) + 1):
+        row, at = sheet[top].tobytes(), -1
+        while (at := row.find(line, at + 1)) >= 0:
+            left = at // 3
+            if np.array_equal(sheet[top : top + len(wanted), left:][:, : len(wanted[0])], wanted):
+                return top, left
+    return None
+
+
+# ---- methods -------------------------------------------------------------------------------------
+
+
+def test_methods_lists_every_method_once(run):
+    result = run("methods")
+    names = [line.split()[0] for line in result.out.splitlines()]
+    assert names == ["name", *methods.list_methods()]
+
+
+def test_methods_of_a_family(run):
+    result = run("methods", "--family", "external", "--json")
+    assert [each["name"] for each in json.loads(result.out)] == methods.list_methods("external")
+
+
+def test_methods_as_json_carry_defaults_and_deviations(run):
+    found = {each["name"]: each for each in json.loads(run("methods", "--json").out)}
+    assert found["cutpaste"]["defaults"]["area"] == [0.02, 0.15]
+    assert found["draem"]["needs"] == ["textures"]
+    assert len(found["draem"]["deviations"]) > 0
+
+
+def test_methods_as_markdown_are_a_table(run):
+    lines = run("methods", "--markdown").out.splitlines()
+    assert lines[0] == "| name | family | needs | surfaces | defects | paper |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    assert [line.split("`")[1] for line in lines[2:]] == methods.list_methods()
+
+
+def test_a_bar_in_a_cell_is_escaped():
+    assert cli.markdown(["a", "b"], [["x", "p | q"]]).splitlines()[2] == "| `x` | p \\| q |"
+
+
+def test_methods_fit_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = run("methods").out.splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert len(lines) > 1 + len(methods.list_methods())
+
+
+# ---- preview -------------------------------------------------------------------------------------
+
+
+def test_preview_shows_clean_anomalous_and_mask(run, folder: Path, tmp_path: Path):
+    argv = ("preview", folder / "a.png", "-m", "cutpaste", "--size", SIZE, "--seed", 3)
+    assert run(*argv, "-o", "p.png").code == 0
+    clean = tensor_of(folder / "a.png")
+    synth = anoaug.create("cutpaste", p=1.0, seed=3)
+    batch = synth(clean[None], index=[0], epoch=0)
+    tinted = viz.overlay(batch.image, batch.mask)[0]
+
+    sheet = pixels_of(tmp_path / "p.png")
+    places = [place(sheet, panel) for panel in (clean, batch.image[0], tinted)]
+    assert None not in places
+    (top, first), (_, second), (_, third) = places
+    assert [at[0] for at in places] == [top] * 3
+    assert first < second < third
+
+    # And what these panels say, read from the picture alone.
+    side = SIZE * -(-160 // SIZE)
+    one, two, three = (
+        sheet[top : top + side, left : left + side].astype(int) for left in (first, second, third)
+    )
+    changed, marked = (one != two).any(-1), (two != three).any(-1)
+    assert changed.any() and not (changed & ~marked).any()
+    assert (three - two)[marked].mean(0)[0] > (three - two)[marked].mean(0)[1]  # it turns red
+
+
+def test_preview_reads_a_folder_and_draws_several_methods(run, folder: Path, tmp_path: Path):
+    result = run("preview", folder, "-m", "draem,cutpaste_scar", "--size", SIZE, "-n", 2)
+    assert result.code == 0
+    assert result.out.startswith("preview.png: 2 images, draem, cutpaste_scar; ")
+    assert result.err == ""
+    sheet = pixels_of(tmp_path / "preview.png")
+    found = [name for name in "abc" if place(sheet, tensor_of(folder / f"{name}.png"))]
+    assert found == ["a", "c"]  # spread over the folder
+
+
+def test_preview_is_a_function_of_its_arguments(run, folder: Path, tmp_path: Path):
+    argv = ("preview", folder, "-m", "cutpaste", "--size", 32)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(*argv, "--seed", seed, "--out", f"{name}.png")
+    first, again, other = (pixels_of(tmp_path / f"{name}.png") for name in "abc")
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_preview_takes_textures_from_a_folder(run, folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("ANOAUG_CACHE", str(tmp_path / "cache"))
+    textures = tmp_path / "green"
+    textures.mkdir()
+    pillow.new("RGB", (32, 32), (0, 255, 0)).save(textures / "green.png")
+    argv = ("-m", "destseg", "--size", 32, "--textures", textures, "-o", "p.png")
+    assert run("preview", folder, *argv).code == 0
+    made = []
+    monkeypatch.setattr(viz, "comparison", lambda *args, **facts: made.append(facts) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("preview", folder, *argv)
+    assert made[0]["subtitle"].endswith("textures: green")
+
+
+def test_preview_of_mvtec_takes_normal_images_alone(run, folder: Path, tmp_path: Path):
+    for part in ("train/good", "test/scratch"):
+        (tmp_path / "screw" / part).mkdir(parents=True)
+    (folder / "a.png").rename(tmp_path / "screw/train/good/a.png")
+    (folder / "b.png").rename(tmp_path / "screw/test/scratch/b.png")
+    result = run("preview", tmp_path / "screw", "-m", "cutpaste", "--size", SIZE)
+    assert result.out.startswith("preview.png: 1 images")
+    assert place(
+        pixels_of(tmp_path / "preview.png"), tensor_of(tmp_path / "screw/train/good/a.png")
+    )
+
+
+def test_an_unreadable_image_in_a_folder_is_named_and_replaced(run, folder: Path):
+    (folder / "a.png").write_bytes(b"no picture")
+    result = run("preview", folder, "-m", "cutpaste", "--size", 32, "-n", 2)
+    assert result.code == 0
+    assert result.out.startswith("preview.png: 2 images")
+    assert len(result.err.splitlines()) == 1
+    assert str(folder / "a.png") in result.err and "0x" not in result.err
+
+
+def test_demo_draws_and_tells_the_throughput(run, tmp_path: Path, monkeypatch):
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(cli, "BATCH", 2)
+    result = run("preview", "--demo", "--size", 64, "--out", "demo.png")
+    assert result.code == 0
+    picture, line = result.out.splitlines()
+    assert picture.startswith("demo.png: 4 images, draem, cutpaste; ")
+    assert re.fullmatch(
+        r"throughput: draem [\d,]+ images/s, cutpaste [\d,]+ images/s \(.*256 x 256 uint8, "
+        r"batch 2, every image anomalous, median over 0 s\)",
+        line,
+    )
+    sheet = pixels_of(tmp_path / "demo.png")
+    assert all(place(sheet, image) for image in cli.demo_images(64))
+
+
+def test_the_demo_is_anomalous_throughout():
+    pytest.importorskip("skimage")
+    images = cli.demo_images(256)
+    bank = anoaug.TextureBank.procedural()
+    synth = anoaug.create("draem", textures=bank, p=1.0, seed=cli.DEMO_SEED)
+    batch = synth(images, index=range(4), epoch=0)
+    share = batch.mask.mean((1, 2, 3))
+    changed = ((batch.image.float() - images).abs() * batch.mask).sum((1, 2, 3)) / 3
+    assert batch.label.tolist() == [1, 1, 1, 1]
+    assert bool(((share > 0.02) & (share < 0.15)).all()), share
+    assert bool((changed / batch.mask.sum((1, 2, 3)) > 15).all()), "too faint to see"
+
+
+def test_throughput_leaves_the_threads_as_they_were(images: torch.Tensor):
+    synth = anoaug.create("cutpaste", p=1.0, seed=0)
+    torch.set_num_threads(2)  # the suite's fixture sets it back
+    assert cli.throughput(synth, images, 0.0) > 0
+    assert torch.get_num_threads() == 2
+
+
+@given(count=st.integers(1, 50), wanted=st.integers(1, 60))
+@settings(max_examples=50, deadline=None)
+def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
+    order = list(cli._spread(count, wanted))
+    assert sorted(order) == list(range(count))
+    first = order[: min(count, wanted)]
+    gaps = np.diff([-1, *first, count])
+    assert first == sorted(first)
+    assert gaps[1:-1].max(initial=0) - gaps[1:-1].min(initial=count) <= 1
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        ("", "COMMAND"),
+        ("previw", "choose from"),
+        ("methods --family exernal", "did you mean external?"),
+        ("methods --json --markdown", "not allowed with"),
+        ("preview", "or --demo"),
+        ("preview normal --demo", "give one of the two"),
+        ("preview normal -m dream", "did you mean draem?"),
+        ("preview normal -m draem,", "known: "),
+        ("preview nowhere", "'nowhere' does not exist"),
+        ("preview empty", "found none"),
+        ("preview bad.png", "bad.png (no image that Pillow knows)"),
+        ("preview broken", "broken/bad.png"),
+        ("preview normal -o out.jpg", "ends in .png"),
+        ("preview normal -o nowhere/out.png", "folder that exists"),
+        ("preview normal --size 3", "whole number from 16"),
+        ("preview normal --size 64.5", "whole number"),
+        ("preview normal -n 0", "whole number from 1"),
+        ("preview normal --p 1.5", "--p: expected a number in [0, 1]"),
+        ("preview normal --p nan", "--p: expected a number in [0, 1]"),
+        ("preview normal --resize fit", "'stretch', 'crop'"),
+        ("preview normal --textures nowhere", "does not exist"),
+        ("preview normal --device quantum", "anoaug doctor"),
+        ("preview normal --device meta", "anoaug doctor"),
+        ("preview normal --backend tritn", "did you mean triton?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(run, folder: Path, tmp_path: Path, argv: str, hint: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    for path in (tmp_path / "bad.png", tmp_path / "broken/bad.png"):
+        path.write_bytes(b"no picture")
+    before = sorted(tmp_path.rglob("*"))
+    result = run(*argv.split())
+    assert result.code == 2
+    assert result.out == ""
+    assert len(result.err.splitlines()) == 1
+    assert result.err.startswith("anoaug: error: ") and hint in result.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch):
+    needy = methods.Method(
+        "needy", methods.get("cutpaste").build, "external", "", "", (), (), (), ("bank",)
+    )
+    monkeypatch.setitem(methods._METHODS, "needy", needy)
+    result = run("preview", folder, "-m", "needy")
+    assert result.code == 2
+    assert "needy needs bank" in result.err
+
+
+def test_a_missing_extra_is_named(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    result = run("preview", folder)
+    assert result.code == 2
+    assert "pip install 'anoaug[images]'" in result.err
+
+
+def test_debug_shows_the_traceback(run):
+    with pytest.raises(ValueError, match="does not exist"):
+        run("preview", "nowhere", "--debug")
+
+
+def test_an_interrupt_exits_130_without_a_file(run, folder: Path, tmp_path: Path, monkeypatch):
+    def interrupted(self, stream, **_):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pillow.Image, "save", interrupted)
+    result = run("preview", folder, "-m", "cutpaste", "--size", 32)
+    assert (result.code, result.err) == (130, "anoaug: interrupted\n")
+    assert [path for path in tmp_path.iterdir() if path != folder] == []
+
+
+def test_a_bug_is_not_passed_off_as_bad_input(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(methods, "list_methods", lambda family: {}["oops"])
+    with pytest.raises(KeyError):
+        run("methods")
+
+
+def test_python_m_anoaug_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["anoaug", "methods", "--family", "none"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("anoaug", run_name="__main__")
+    assert stop.value.code == 2
+    assert "anoaug: error: family" in capsys.readouterr().err
