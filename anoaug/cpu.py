@@ -84,7 +84,8 @@ def render(
     dtype: torch.dtype,
 ) -> Rendered:
     """Render a batch; arguments and results are those of ``reference.render.render``."""
-    with _one_thread:
+    # Autocast would let the matrix product of the colours round to bfloat16.
+    with _one_thread, torch.autocast("cpu", enabled=False):
         return _render(
             image, table, slots, banks, norm, layout, foreground, changed, soft, clean, dtype
         )

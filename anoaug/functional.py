@@ -44,6 +44,8 @@ def perlin(
     """
     if batch < 0:
         raise ValueError(f"batch: expected at least 0, got {batch}")
+    if not isinstance(cells, Sequence) or len(cells) != 2:
+        raise TypeError(f"cells: expected a pair (rows, columns), got {cells!r}")
     rows = torch.arange(batch) if index is None else checks.host_rows("index", index, batch)
     part = Perlin(
         cells=((cells[0], cells[0]), (cells[1], cells[1])),

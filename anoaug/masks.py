@@ -140,8 +140,12 @@ class Perlin(MaskPart):
         checks.interval("persistence", self.persistence, 0.0, 1.0)
         if self.cells is not None:
             each: Any = self.cells
-            if isinstance(each, (int, float)) or isinstance(each[0], (int, float)):
+            if isinstance(each, (int, float)) or all(isinstance(v, (int, float)) for v in each):
                 each = (each, each)
+            if len(each) != 2:
+                raise ValueError(
+                    f"cells: expected a number, a range or a pair of ranges, got {self.cells!r}"
+                )
             pair = tuple(checks.interval("cells", axis, 2**-8, 4096) for axis in each)
             object.__setattr__(self, "cells", pair)
 

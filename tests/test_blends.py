@@ -114,6 +114,19 @@ def test_opacity_is_uniform_above_its_lower_end(blend: blends.Blend) -> None:
     assert stats.kstest((drawn - 0.2) / 0.8, "uniform").pvalue > 1e-4
 
 
+class Extremes:
+    """A context whose numbers are the ends of [0, 1)."""
+
+    def uniform(self, count: int) -> np.ndarray:
+        return np.tile([0.0, 1 - 2.0**-24], (count, 1))
+
+
+@pytest.mark.parametrize("blend", [blends.Opacity((0.2, 1.0)), blends.Feather(2.0, (0.2, 1.0))])
+def test_the_upper_end_of_opacity_is_reached_and_the_lower_is_not(blend: blends.Blend) -> None:
+    drawn = blend.sample(Extremes())["opacity"]  # type: ignore[arg-type]
+    assert drawn.max() == 1.0 and 0.2 < drawn.min() < 0.2 + 1e-6
+
+
 # ---- hard, add, multiply -------------------------------------------------------------------------
 
 

@@ -120,6 +120,22 @@ def test_ranks_with_batches_of_other_sizes_do_not_meet(monkeypatch: pytest.Monke
     assert len(set(given_out)) == len(given_out)
 
 
+def test_ranks_that_load_states_of_their_own_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for rank, rows in enumerate((3, 2)):
+        place(monkeypatch, rank, 3)
+        numbering = Numbering(0)
+        counted(numbering, rows)
+        states.append(numbering.get_state())
+    given_out: list[int] = []
+    for rank, state in enumerate(states):
+        place(monkeypatch, rank, 2)
+        numbering = Numbering(0)
+        numbering.set_state(state)
+        given_out += counted(numbering, 6)
+    assert len(set(given_out)) == 12
+
+
 def test_ranks_together_number_without_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     given_out: list[int] = []
     for rank in range(3):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -323,13 +324,13 @@ def no_triton(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def old_triton(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "3.3.1+git1")
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.3.1+git1"))
 
 
 @pytest.fixture
 def new_triton(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
-    monkeypatch.setattr(importlib.metadata, "version", lambda _: "3.10.0")
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.10.0"))
 
 
 class TestBackend:

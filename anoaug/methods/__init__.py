@@ -123,13 +123,13 @@ def common_keywords() -> dict[str, Any]:
     }
 
 
-def create(name: str, **keywords: Any) -> Synthesizer:
+def create(name: str, /, **keywords: Any) -> Synthesizer:
     """Make a method's synthesizer with its published defaults.
 
     Args:
         name: A name from :func:`list_methods`.
         keywords: Any keyword of the method (see :func:`describe`) or of
-            :class:`anoaug.Synthesizer`.
+            :class:`anoaug.Synthesizer`; ``name=`` names the kind of anomaly.
 
     Raises:
         ValueError: Unknown method; the message names the nearest.

@@ -124,6 +124,7 @@ def cutpaste_union(
     *,
     p: float = 0.5,
     views: bool = False,
+    choose: str = "one",
     weights: tuple[float, float] = (0.5, 0.5),
     area: float | tuple[float, float] = (0.02, 0.15),
     aspect: float | tuple[float, float] = (0.3, 1 / 0.3),
@@ -139,7 +140,8 @@ def cutpaste_union(
     Args:
         p: P(anomalous); not used with ``views``.
         views: Return ``3 B`` rows, view by view; ``kind`` is then the 3-way class.
-        weights: Odds of patch and scar.
+        choose: ``"one"`` of patch and scar per sample, or ``"all"``: both.
+        weights: Odds of patch and scar where one is chosen.
         area: See ``cutpaste``, likewise ``aspect`` and ``aspect_law``.
         aspect: Width / height of the patch.
         aspect_law: ``"log"`` or ``"split"``.
@@ -152,5 +154,5 @@ def cutpaste_union(
     return Synthesizer(
         patch_layer(area, aspect, aspect_law, jitter),
         scar_layer(width, length, rotation, jitter),
-        p=p, choose="one", weights=weights, views=views, **common,
+        p=p, choose=choose, weights=weights if choose == "one" else None, views=views, **common,
     )  # fmt: skip
