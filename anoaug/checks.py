@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -49,8 +50,8 @@ def interval(
     high: float = float("inf"),
 ) -> tuple[float, float]:
     """Normalise a fixed value or a ``(low, high)`` range, refusing a reversed or outlying one."""
-    pair = (value, value) if isinstance(value, (int, float)) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, (int, float)) for v in pair):
+    pair: Any = (value, value) if isinstance(value, Real) else tuple(value)  # type: ignore[arg-type]
+    if len(pair) != 2 or not all(isinstance(v, Real) for v in pair):
         raise TypeError(f"{name}: expected a number or a pair (low, high), got {value!r}")
     first, second = float(pair[0]), float(pair[1])
     if not first <= second:
@@ -199,6 +200,6 @@ def host_rows(name: str, value: Any, rows: int) -> Tensor:
 
 def probability(name: str, value: float) -> float:
     """Refuse a probability outside [0, 1]."""
-    if not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+    if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
     return float(value)

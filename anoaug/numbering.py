@@ -118,7 +118,7 @@ class Numbering:
 
 
 def _checked_epoch(epoch: int) -> int:
-    if isinstance(epoch, float) or not 0 <= int(epoch) < 2**32:
+    if isinstance(epoch, (bool, float, str)) or not 0 <= int(epoch) < 2**32:
         raise ValueError(f"epoch: expected an integer in [0, 2**32), got {epoch!r}")
     return int(epoch)
 

@@ -25,7 +25,8 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
-_INDEX_BITS = 48
+# Of the 48 bits in the counter; the upper half is for samples that came without an index.
+_INDEX_BITS = 47
 
 # Least-squares fits on Chebyshev nodes; unit length within 1e-6, exact on every backend (no FMA).
 COS = (1.0, -1.2336970567703247, 0.2535986006259918, -0.020408255979418755)
@@ -229,10 +230,10 @@ class Draws:
 
 
 def check_index_range(low: int, high: int) -> None:
-    """Refuse sample indices that the counter cannot hold.
+    """Refuse sample indices that are not a dataset's.
 
     Raises:
-        ValueError: An index is negative or at least 2**48.
+        ValueError: An index is negative or at least 2**47.
     """
     if low < 0 or high >= 1 << _INDEX_BITS:
         raise ValueError(

@@ -91,7 +91,10 @@ class Synthesizer(nn.Module):
         self.views = views
         self.label_rule = recipe.one_of("label_rule", label_rule, ("footprint", "changed"))
         self.tolerance = checks.probability("tolerance", tolerance)
-        self.min_area = float(checks.interval("min_area", min_area, 0.0)[0])
+        low, high = checks.interval("min_area", min_area, 0.0)
+        if low != high:
+            raise ValueError(f"min_area: expected one number, got {min_area!r}")
+        self.min_area = low
         self.label = recipe.one_of("label", label, ("hard", "soft"))
         self.clean = clean if clean is None else recipe.one_of("clean", clean, ("input", "output"))
         if (mean is None) != (std is None):
@@ -105,10 +108,20 @@ class Synthesizer(nn.Module):
         formats = ("input", "contiguous", "channels_last")
         self.memory_format = recipe.one_of("memory_format", memory_format, formats)
         self.active = recipe.one_of("active", active, ("train", "always"))
+        if isinstance(normal_transform, Synthesizer) and normal_transform.views:
+            raise ValueError(
+                "normal_transform: expected one row per image, got a Synthesizer with views; "
+                "make it with views=False"
+            )
         self.normal_transform = normal_transform
         self.backend = recipe.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
         self.validate = validate
         kinds = dict.fromkeys(layer.kind or name for layer in layers)
+        if not {"normal", "given"}.isdisjoint(kinds):
+            raise ValueError(
+                "name: expected another name than 'normal' and 'given', which stand for no and for "
+                f"real defects, got {name!r}"
+            )
         self.kinds: tuple[str, ...] = ("normal", *kinds, "given")
         self._binding = Binding(layers, self.kinds, name)
         self._numbering = Numbering(seed)
@@ -268,7 +281,7 @@ class Synthesizer(nn.Module):
         self._check_content(images)
         working = self.training or self.active == "always"
         laws = self.laws(images.shape[1], images.dtype)
-        layout, views = recipe.layout_of(laws), self._views if working else 1
+        layout, views = recipe.layout_of(laws), self._views if working or params is not None else 1
         if params is not None:
             table = self._replayed(params, layout, len(images) * views, images.device)
         elif working:

@@ -63,10 +63,10 @@ def copy_tile(
 
 
 # Values that vary without a better kernel for them.
-@triton.jit(do_not_specialize=["P", "tiles_x", "tiles"])
+@triton.jit(do_not_specialize=["P", "B", "tiles_x", "tiles"])
 def render_kernel(
     image, out, clean, mask, label, kind, table, norm, slots, banks,
-    P, H, W, tiles_x, tiles,
+    P, B, H, W, tiles_x, tiles,
     MASKS: tl.constexpr, MASK_OFFS: tl.constexpr, MASK_OPTS: tl.constexpr,
     SPANS: tl.constexpr, GATES: tl.constexpr,
     SOURCES: tl.constexpr, SOURCE_OFFS: tl.constexpr, SOURCE_OPTS: tl.constexpr,
@@ -130,7 +130,7 @@ def render_kernel(
                 before = values
                 for n in tl.static_range(len(SOURCES)):
                     source = SOURCES[n](
-                        image, banks, row, y, x, b, pix, c0, H, W,
+                        image, banks, row, y, x, b, pix, c0, B, H, W,
                         SOURCE_OFFS[n], SOURCE_OPTS[n], C, CG, IN_NHWC, PEAK,
                     )  # fmt: skip
                     mixed = ()
@@ -295,6 +295,7 @@ def launch(
         slots or (unused,),
         banks or (unused,),
         table.shape[1],
+        batch,
         height,
         width,
         tiles_x,

@@ -1,7 +1,7 @@
 """Source parts: what an anomaly is made of, as one float32 block per channel in image units.
 
 Every function has the shape
-``part(image, banks, row, y, x, b, pix, c0, H, W, OFF, OPT, C, CG, NHWC, PEAK) -> blocks``:
+``part(image, banks, row, y, x, b, pix, c0, B, H, W, OFF, OPT, C, CG, NHWC, PEAK) -> blocks``:
 
 - ``image``: pointer to the batch; ``banks``: tuple of pointers to uint8 ``[N, C, h, w]`` tensors,
   two per bank: its images and their smoothed twins
@@ -106,7 +106,7 @@ def mix_channels(r, g, b, m):
 
 @triton.jit
 def gather_image(
-    image, banks, row, y, x, b, pix, c0, H, W,
+    image, banks, row, y, x, b, pix, c0, B, H, W,
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
     NHWC: tl.constexpr, PEAK: tl.constexpr,
 ):  # fmt: skip
@@ -114,7 +114,8 @@ def gather_image(
     sy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
     sx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
     donor = i(row, OFF + 6).to(tl.int64)
-    donor = tl.where(donor < 0, b, donor)
+    # Replayed in a smaller batch a row may be gone; the last one is better than foreign memory.
+    donor = tl.minimum(tl.where(donor < 0, b, donor), B - 1)
     start = image + donor * C * H * W
     values = ()
     for c in tl.static_range(CG):
@@ -138,7 +139,7 @@ def gather_image(
 
 @triton.jit
 def gather_bank(
-    image, banks, row, y, x, b, pix, c0, H, W,
+    image, banks, row, y, x, b, pix, c0, B, H, W,
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
     NHWC: tl.constexpr, PEAK: tl.constexpr,
 ):  # fmt: skip
@@ -182,7 +183,7 @@ def gather_bank(
 
 @triton.jit
 def noise(
-    image, banks, row, y, x, b, pix, c0, H, W,
+    image, banks, row, y, x, b, pix, c0, B, H, W,
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
     NHWC: tl.constexpr, PEAK: tl.constexpr,
 ):  # fmt: skip
@@ -209,7 +210,7 @@ def noise(
 
 @triton.jit
 def constant(
-    image, banks, row, y, x, b, pix, c0, H, W,
+    image, banks, row, y, x, b, pix, c0, B, H, W,
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
     NHWC: tl.constexpr, PEAK: tl.constexpr,
 ):  # fmt: skip

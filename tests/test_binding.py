@@ -56,6 +56,8 @@ class TestLayer:
         """An anomaly of kind "normal" would be counted as kind 0."""
         with pytest.raises(ValueError, match=kind):
             Synthesizer(Layer(Rectangle(), Constant(), kind=kind))
+        with pytest.raises(ValueError, match=kind):
+            Synthesizer(Layer(Rectangle(), Constant()), name=kind)
 
     def test_count_draws_how_many(self) -> None:
         """Copies draw on their own: up to three pixels of one row each."""

@@ -51,7 +51,7 @@ def test_no_fields_are_an_empty_tensor() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    index=st.lists(st.integers(0, 2**48 - 1), min_size=1, max_size=5),
+    index=st.lists(st.integers(0, 2**47 - 1), min_size=1, max_size=5),
     seed=st.integers(-(2**63), 2**63 - 1),
 )
 def test_a_field_is_a_function_of_seed_and_index(index: list[int], seed: int) -> None:
@@ -174,7 +174,7 @@ def test_fields_of_any_size_are_written_whole(poisoned: None, size: tuple[int, i
         ),
         (lambda: functional.perlin(1, SIZE, index=[-1]), ValueError, "expected sample indices in"),
         (
-            lambda: functional.perlin(1, SIZE, index=[2**48]),
+            lambda: functional.perlin(1, SIZE, index=[2**47]),
             ValueError,
             "expected sample indices in",
         ),
@@ -207,5 +207,5 @@ def test_bad_input_is_refused(call: Any, error: Any, message: str) -> None:
 
 
 def test_the_counter_s_domain_is_open_to_fields() -> None:
-    rng.check_index_range(0, 2**48 - 1)
-    assert functional.perlin(1, SIZE, index=[2**48 - 1]).isfinite().all()
+    rng.check_index_range(0, 2**47 - 1)
+    assert functional.perlin(1, SIZE, index=[2**47 - 1]).isfinite().all()

@@ -98,8 +98,8 @@ class TestPurity:
         assert torch.equal(one.mask, three.mask)
 
     def test_any_index_up_to_the_last(self) -> None:
-        """The counter of the generator holds 48 bits, more than a float or an int32."""
-        last = 2**48 - 1
+        """A dataset may number 2**47 samples, more than a float or an int32 holds."""
+        last = 2**47 - 1
         index = [0, 2**32, last - 2**32, last]
         out = make(p=1.0)(DATA[:1].expand(4, -1, -1, -1), index=index, epoch=2**32 - 1)
         tables = {tuple(line) for line in out.params.table.view(torch.int32).tolist()}

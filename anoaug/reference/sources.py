@@ -133,7 +133,8 @@ def gather_image(
     """The batch itself: own image, or the batch row of column 6. Columns: affine, row, stages."""
     sy, sx = source_coordinates(row, y, x, offset)
     donor = i(row, offset + 6)
-    donor = torch.where(donor < 0, b, donor)
+    # Replayed in a smaller batch a row may be gone; the last one is better than foreign memory.
+    donor = torch.where(donor < 0, b, donor).clamp(max=image.shape[0] - 1)
     channels, height, width = image.shape[1:]
     h, w = torch.full_like(donor, height), torch.full_like(donor, width)
     values = sample_planes(image, donor, channels, sy, sx, h, w, option)
