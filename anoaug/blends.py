@@ -11,8 +11,9 @@ from typing import ClassVar
 import numpy as np
 
 from . import checks
+from .checks import one_of
 from .masks import Range, between
-from .recipe import Context, Part, Values, one_of, part
+from .parts import Context, Part, Values, part
 
 MIXES = ("over", "add", "multiply")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 from types import ModuleType
 from typing import Any
@@ -203,3 +203,11 @@ def probability(name: str, value: float) -> float:
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
     return float(value)
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """Return ``value`` if it is known, else raise naming the nearest."""
+    if value not in known:
+        hint = nearest(str(value), known)
+        raise ValueError(f"{name}: expected one of {tuple(known)}, got {value!r}; {hint}")
+    return value

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout, reference_function
+from .parts import reference_function
+from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
 from .reference.masks import Stack, f, gradient_noise, i, level_of, perlin, within
 from .reference.render import Rendered, fold_layer, indexable, store
 from .reference.sources import (

@@ -94,6 +94,6 @@ def field(
     laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)
     unknown = torch.full_like(rows, -1)
     table = ops.sample(rows, state, unknown, [], [], [], laws, height, width, False)
-    name = recipe.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
+    name = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
     place = torch.device(device or "cpu")
     return ops.field(table.to(place), recipe.layout_of(laws), height, width, name)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import checks
-from .recipe import Context, Floats, Frame, Part, Values, one_of, part
+from .checks import one_of
+from .parts import Context, Floats, Frame, Part, Values, part
 
 Range = tuple[float, float]
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks, cpu, recipe
+from . import checks, cpu, parts, recipe
 from .reference import render as reference
 
 BACKENDS = ("auto", "triton", "torch")
@@ -76,7 +76,7 @@ def default_backend() -> str:
         ValueError: ANOAUG_BACKEND holds an unknown name.
     """
     name = os.environ.get("ANOAUG_BACKEND", "auto")
-    return recipe.one_of("ANOAUG_BACKEND", name, BACKENDS)
+    return checks.one_of("ANOAUG_BACKEND", name, BACKENDS)
 
 
 def resolve_backend(name: str, device: torch.device) -> str:
@@ -112,11 +112,11 @@ def resolve_backend(name: str, device: torch.device) -> str:
 # ---- sample --------------------------------------------------------------------------------------
 
 
-def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> recipe.BankInfo:
+def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> parts.BankInfo:
     """What laws may know of a bank: its tensor's shape, histograms and categories."""
     counts = None if histograms.numel() == 0 else histograms.numpy()
     images, channels, height, width = bank.shape
-    return recipe.BankInfo(images, channels, height, width, category.numpy(), counts)
+    return parts.BankInfo(images, channels, height, width, category.numpy(), counts)
 
 
 def _sample(
@@ -246,10 +246,10 @@ def kernel_constants(layout: str, foreground: int, changed: bool, soft: bool) ->
     parsed = recipe.layout(layout)
     steps = [step for layer in parsed.layers for step in layer.mask]
     spans = np.cumsum([0, *(len(layer.mask) for layer in parsed.layers)])
-    masks = tuple(recipe.kernel_function("masks", step.name) for step in steps)
-    sources = tuple(recipe.kernel_function("sources", x.source.name) for x in parsed.layers)
-    weights = tuple(recipe.kernel_function("blends", x.weight.name) for x in parsed.layers)
-    mixes = tuple(recipe.kernel_function("blends", x.mix) for x in parsed.layers)
+    masks = tuple(parts.kernel_function("masks", step.name) for step in steps)
+    sources = tuple(parts.kernel_function("sources", x.source.name) for x in parsed.layers)
+    weights = tuple(parts.kernel_function("blends", x.weight.name) for x in parsed.layers)
+    mixes = tuple(parts.kernel_function("blends", x.mix) for x in parsed.layers)
     return {
         "MASKS": masks,
         "MASK_OFFS": tuple(step.offset for step in steps),

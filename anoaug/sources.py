@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from . import checks
 from .banks import Bank
+from .checks import one_of
 from .masks import Range, between
+from .parts import BankInfo, Context, Floats, Part, Values, part
 from .photometric import ColorJitter, RandomOps, Stages
-from .recipe import BankInfo, Context, Floats, Part, Values, one_of, part
 from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
 
 Photometric = RandomOps | ColorJitter

@@ -86,17 +86,17 @@ class Synthesizer(nn.Module):
         self.layers = layers
         self.name = name
         self._p = checks.probability("p", p)
-        self.choose = recipe.one_of("choose", choose, ("all", "one"))
+        self.choose = checks.one_of("choose", choose, ("all", "one"))
         self._weights = self._odds(weights, len(layers))
         self.views = views
-        self.label_rule = recipe.one_of("label_rule", label_rule, ("footprint", "changed"))
+        self.label_rule = checks.one_of("label_rule", label_rule, ("footprint", "changed"))
         self.tolerance = checks.probability("tolerance", tolerance)
         low, high = checks.interval("min_area", min_area, 0.0)
         if low != high:
             raise ValueError(f"min_area: expected one number, got {min_area!r}")
         self.min_area = low
-        self.label = recipe.one_of("label", label, ("hard", "soft"))
-        self.clean = clean if clean is None else recipe.one_of("clean", clean, ("input", "output"))
+        self.label = checks.one_of("label", label, ("hard", "soft"))
+        self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
         if (mean is None) != (std is None):
             raise ValueError("mean, std: expected both or neither, got one; give both")
         if std is not None and min(std) <= 0:
@@ -106,15 +106,15 @@ class Synthesizer(nn.Module):
             raise TypeError(f"dtype: expected a float dtype or None, got {dtype}")
         self.dtype = dtype
         formats = ("input", "contiguous", "channels_last")
-        self.memory_format = recipe.one_of("memory_format", memory_format, formats)
-        self.active = recipe.one_of("active", active, ("train", "always"))
+        self.memory_format = checks.one_of("memory_format", memory_format, formats)
+        self.active = checks.one_of("active", active, ("train", "always"))
         if isinstance(normal_transform, Synthesizer) and normal_transform.views:
             raise ValueError(
                 "normal_transform: expected one row per image, got a Synthesizer with views; "
                 "make it with views=False"
             )
         self.normal_transform = normal_transform
-        self.backend = recipe.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
+        self.backend = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
         self.validate = validate
         kinds = dict.fromkeys(layer.kind or name for layer in layers)
         if not {"normal", "given"}.isdisjoint(kinds):

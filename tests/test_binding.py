@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from anoaug import DonorBank, Layer, Synthesizer, TextureBank, recipe
+from anoaug import DonorBank, Layer, Synthesizer, TextureBank, parts, recipe
 from anoaug.binding import Binding
 from anoaug.blends import Hard, Opacity
 from anoaug.masks import Everywhere, Foreground, Given, Perlin, Rectangle
@@ -315,6 +315,6 @@ def test_laws_survive_their_text() -> None:
     mask = (Perlin((1, 4), (0.2, 0.6), octaves=2) & ~Rectangle(rotation=(-5, 5))) | Given("x")
     binding = bind(Layer(mask, Texture(bank, RandomOps.draem(), (-9, 9)), Opacity((0.1, 0.4))))
     laws = recipe.Laws(binding.laws, 0.25, (), False, 0.5, 0.125)
-    assert recipe.from_plain(recipe.to_plain(laws)) == laws
+    assert parts.from_plain(parts.to_plain(laws)) == laws
     parsed = recipe.recipe(recipe.specialise(recipe.encode(laws), 3, 255.0)).laws
     assert parsed.layers == binding.laws and parsed.channels == 3

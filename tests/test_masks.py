@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import anoaug
-from anoaug import functional, masks, ops, recipe, sources
+from anoaug import functional, masks, ops, parts, recipe, sources
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 needs_triton = pytest.mark.skipif(ops.triton_trouble() is not None, reason="needs Triton")
@@ -197,13 +197,13 @@ def test_rectangles_of_the_kernel_equal_the_reference() -> None:
 # ---- algebra -------------------------------------------------------------------------------------
 
 
-@recipe.part
+@parts.part
 @dataclass(frozen=True)
 class SecondPerlin(masks.Perlin):
     """A field with a stream of its own, so that it is the same alone and in an expression."""
 
 
-@recipe.part
+@parts.part
 @dataclass(frozen=True)
 class SecondRectangle(masks.Rectangle):
     """Likewise."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import anoaug
-from anoaug import blends, masks, photometric, recipe, sources
+from anoaug import blends, masks, parts, photometric, recipe, sources
 
 SIZE = (40, 56)
 
@@ -183,9 +183,9 @@ def test_columns_partition_the_table(name: str) -> None:
 @pytest.mark.parametrize("name", SYNTHESIZERS)
 def test_laws_survive_json(name: str) -> None:
     text = SYNTHESIZERS[name].laws(3).split(" ", 2)[2]
-    laws = recipe.from_plain(json.loads(text))
+    laws = parts.from_plain(json.loads(text))
     assert recipe.encode(laws) == text
-    assert recipe.from_plain(json.loads(recipe.encode(laws))) == laws
+    assert parts.from_plain(json.loads(recipe.encode(laws))) == laws
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,7 +196,7 @@ def test_laws_survive_json(name: str) -> None:
 )
 def test_any_float_survives_json(data: list[float], octaves: int, cells: Any) -> None:
     part = masks.Perlin(threshold=tuple(data), octaves=octaves, cells=cells)
-    assert recipe.from_plain(json.loads(json.dumps(recipe.to_plain(part)))) == part
+    assert parts.from_plain(json.loads(json.dumps(parts.to_plain(part)))) == part
 
 
 def test_equal_laws_give_the_same_recipe() -> None:
@@ -232,7 +232,7 @@ def test_a_layout_of_another_spec_version_is_refused() -> None:
 
 def test_laws_with_an_unknown_part_are_refused() -> None:
     with pytest.raises(ValueError, match="no part is called 'Nowhere'"):
-        recipe.from_plain({"$": "Nowhere"})
+        parts.from_plain({"$": "Nowhere"})
 
 
 @pytest.mark.parametrize(

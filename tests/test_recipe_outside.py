@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import anoaug
-from anoaug import blends, masks, ops, recipe, sources
+from anoaug import blends, masks, ops, parts, recipe, sources
 from anoaug.reference.masks import f as column_of
 
 try:
@@ -51,7 +51,7 @@ def ring_reference(
     return (torch.minimum(outer - square, square - inner), *stack)
 
 
-@recipe.part
+@parts.part
 @dataclass(frozen=True)
 class ToyRing(masks.MaskPart):
     """A ring about a random place; the radii are shares of the image's height."""
@@ -67,7 +67,7 @@ class ToyRing(masks.MaskPart):
     def columns(self, channels: int) -> dict[str, int]:
         return dict.fromkeys(("cy", "cx", "outer", "inner"), 1)
 
-    def sample(self, context: recipe.Context) -> recipe.Values:
+    def sample(self, context: parts.Context) -> parts.Values:
         u = context.uniform(2)
         ones = np.ones(context.batch)
         return {
@@ -78,7 +78,7 @@ class ToyRing(masks.MaskPart):
         }
 
 
-recipe.register_function("masks", "toy_ring", ring_kernel, ring_reference)
+parts.register_function("masks", "toy_ring", ring_kernel, ring_reference)
 
 
 def with_ring(backend: str) -> anoaug.Synthesizer:
@@ -131,7 +131,7 @@ def test_an_outside_mask_composes_in_the_kernel_as_in_the_reference(images: torc
 def test_a_function_of_the_package_cannot_be_replaced(role: str) -> None:
     name = {"masks": "perlin", "sources": "noise", "blends": "over"}[role]
     with pytest.raises(ValueError, match="take another"):
-        recipe.register_function(role, name, None, ring_reference)
+        parts.register_function(role, name, None, ring_reference)
 
 
 def test_a_function_from_outside_cannot_be_replaced_by_another() -> None:
@@ -140,15 +140,15 @@ def test_a_function_from_outside_cannot_be_replaced_by_another() -> None:
 
     try:
         with pytest.raises(ValueError, match="toy_ring"):
-            recipe.register_function("masks", "toy_ring", None, other)
+            parts.register_function("masks", "toy_ring", None, other)
     finally:
         # Recipes that are already compiled would go on with the first one.
-        recipe._FUNCTIONS["masks", "toy_ring"] = (ring_kernel, ring_reference)
+        parts._FUNCTIONS["masks", "toy_ring"] = (ring_kernel, ring_reference)
 
 
 def test_an_unknown_role_is_refused() -> None:
     with pytest.raises(ValueError, match="role: expected one of"):
-        recipe.register_function("mask", "toy", None, ring_reference)
+        parts.register_function("mask", "toy", None, ring_reference)
 
 
 def test_a_class_of_a_taken_name_is_refused() -> None:
@@ -157,13 +157,13 @@ def test_a_class_of_a_taken_name_is_refused() -> None:
         pass
 
     with pytest.raises(ValueError, match="expected a new name, got 'Perlin'"):
-        recipe.part(Perlin)
+        parts.part(Perlin)
 
 
 def test_a_part_without_a_kernel_runs_on_the_reference_alone(images: torch.Tensor) -> None:
-    recipe.register_function("masks", "toy_ring_torch", None, ring_reference)
+    parts.register_function("masks", "toy_ring_torch", None, ring_reference)
 
-    @recipe.part
+    @parts.part
     @dataclass(frozen=True)
     class ToyRingWithoutKernel(ToyRing):
         function: ClassVar[str] = "toy_ring_torch"
@@ -172,7 +172,7 @@ def test_a_part_without_a_kernel_runs_on_the_reference_alone(images: torch.Tenso
     out = anoaug.Synthesizer(layer, p=1.0, seed=7, backend="torch")(images)
     assert out.label.sum() > 0
     with pytest.raises(RuntimeError, match="registered without a kernel"):
-        recipe.kernel_function("masks", "toy_ring_torch")
+        parts.kernel_function("masks", "toy_ring_torch")
 
 
 @needs_triton
@@ -182,5 +182,5 @@ def test_every_part_of_the_package_has_a_kernel_and_a_twin() -> None:
     named = {c for c in classes if isinstance(c, type) and hasattr(c, "function")}
     assert len(named) >= 14
     for part in named:
-        assert callable(recipe.reference_function(part.role, part.function))
-        assert recipe.kernel_function(part.role, part.function) is not None
+        assert callable(parts.reference_function(part.role, part.function))
+        assert parts.kernel_function(part.role, part.function) is not None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import checks
-from ..recipe import one_of
+from ..checks import one_of
 from ..synthesizer import Synthesizer
 
 FAMILIES = ("self-contained", "external", "inpainting")

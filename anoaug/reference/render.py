@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout, reference_function
+from ..parts import reference_function
+from ..recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
 from .masks import f, i, level_of
 from .sources import round_clip
 
