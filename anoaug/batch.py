@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +15,27 @@ class Params(NamedTuple):
         table: float32 ``[B, P]`` on the images' device, integers bit-cast.
         layout: How to read the table; a synthesizer with another layout refuses it.
         banks: Names of the banks' contents; a synthesizer with other banks refuses it.
+        size: Height and width of the images.
+
+    What a call was given besides (foreground, slots, mask, label) has to be given again.
     """
 
     table: Tensor
     layout: str
     banks: tuple[str, ...] = ()
+    size: tuple[int, ...] = ()
+
+    def take(self, rows: Any) -> Params:
+        """The params of some rows: indices, a slice or a boolean mask."""
+        return self._replace(table=self.table[rows])
+
+    def to(self, device: str | torch.device) -> Params:
+        """The params on a device."""
+        return self._replace(table=self.table.to(device))
+
+    def __repr__(self) -> str:
+        rows, columns = self.table.shape
+        return f"Params({rows} rows of {columns} columns on {self.table.device}, size {self.size})"
 
 
 class AnomalyBatch(NamedTuple):
@@ -44,6 +60,13 @@ class AnomalyBatch(NamedTuple):
     params: Params
     extras: dict[str, Tensor]
 
+    def __repr__(self) -> str:
+        label = self.label.tolist() if self.label.device.type == "cpu" else "on the device"
+        return (
+            f"AnomalyBatch(image {list(self.image.shape)} {self.image.dtype} on "
+            f"{self.image.device}, label {label}, extras {sorted(self.extras)})"
+        )
+
     def boxes(self) -> Tensor:
         """Bounding box of each mask, int64 ``[B, 4]``: x0, y0, x1, y1 in pixels, ends excluded.
 
@@ -60,3 +83,7 @@ class AnomalyBatch(NamedTuple):
             ends.append((torch.where(last > 0, first, 0), last))
         (y0, y1), (x0, x1) = ends
         return torch.stack([x0, y0, x1, y1], dim=1)
+
+
+# So that torch.load(weights_only=True), its default, reads saved params and batches.
+torch.serialization.add_safe_globals([Params, AnomalyBatch])

@@ -14,7 +14,7 @@ from . import checks, recipe
 from .banks import Bank, DonorBank, TextureBank
 from .blends import Blend, Hard
 from .masks import Given, Mask
-from .sources import Source
+from .sources import Own, Source
 
 PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
@@ -49,6 +49,7 @@ class Layer:
                 raise TypeError(
                     f"Layer: expected {name} from anoaug.{name}s, got {type(value).__name__}"
                 )
+        self._check_change()
         low, high = checks.interval("count", self.count, 0, recipe.MAX_LAYERS)
         if low != int(low) or high != int(high) or high < 1:
             raise ValueError(f"count: expected whole numbers, at least 1, got {self.count!r}")
@@ -56,6 +57,17 @@ class Layer:
         if self.kind in ("normal", "given"):
             raise ValueError(f"kind: expected a name other than 'normal' and 'given', which stand "
                              f"for no and for real defects, got {self.kind!r}")  # fmt: skip
+
+    def _check_change(self) -> None:
+        """Refuse what would paste pixels onto themselves: an anomaly without a change."""
+        source: Any = self.source
+        framed = any(step.frames for step in self.mask.steps())
+        if type(source) is Own and source.place == "elsewhere" and not framed:
+            raise ValueError(
+                "Layer: expected a mask with a box, such as masks.Rectangle, for sources.Own from "
+                "elsewhere, got one without, where elsewhere is the same place; add a Rectangle, "
+                "or take place='same' with photometric="
+            )
 
 
 class Binding:
@@ -150,7 +162,7 @@ class Binding:
             ValueError: A name or number that no bank has.
         """
         if category is None:
-            return torch.full((rows,), -1, dtype=torch.int64)
+            return torch.full((rows,), -1, dtype=torch.int64, device="cpu")
         if isinstance(category, (str, int)):
             category = [category] * rows
         if not isinstance(category, Tensor):
@@ -177,9 +189,15 @@ class Binding:
         return self.categories.index(name)
 
     def planes(
-        self, images: Tensor, foreground: Tensor | None, given: dict[str, Tensor] | None
+        self,
+        images: Tensor,
+        foreground: Tensor | None,
+        given: dict[str, Tensor] | None,
+        working: bool = True,
     ) -> tuple[list[Tensor], int]:
         """Given tensors in the recipe's order, and the number of the one that confines every layer.
+
+        Where nothing will be drawn (``working`` False), missing ones are taken as empty.
 
         Raises:
             ValueError: One is missing, unknown, or does not fit the images.
@@ -188,6 +206,9 @@ class Binding:
         if foreground is not None:
             left["foreground"] = foreground
         for name in self.slots:
+            if name not in left and not working:
+                size = (len(images), 1, *images.shape[2:])
+                left[name] = torch.zeros(size, dtype=torch.uint8, device=images.device)
             if name not in left:
                 where = f"{name}=" if name == "foreground" else f"slots={{{name!r}: tensor}}"
                 raise ValueError(f"{name}: this recipe needs it; pass {where} (B, 1, H, W)")
@@ -207,8 +228,8 @@ class Binding:
 def _histograms(bank: Bank) -> Tensor:
     """int64 ``[N, C, 256]`` of a texture bank, else empty."""
     if isinstance(bank, TextureBank):
-        return torch.tensor(bank.histograms)
-    return torch.empty(0, dtype=torch.int64)
+        return torch.tensor(bank.histograms, device="cpu")
+    return torch.empty(0, dtype=torch.int64, device="cpu")
 
 
 def _with_slot(step: Any, slots: list[str]) -> Any:
@@ -236,7 +257,6 @@ def _with_bank(source: Any, banks: list[Bank]) -> Any:
 def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:
     """A bank's categories as numbers into the union of all banks' names, -1 where it has none."""
     if not isinstance(bank, DonorBank) or not bank.categories:
-        return torch.full((len(bank),), -1, dtype=torch.int64)
-    return torch.tensor([names.index(name) for name in bank.categories])[
-        torch.tensor(bank.category)
-    ]
+        return torch.full((len(bank),), -1, dtype=torch.int64, device="cpu")
+    table = torch.tensor([names.index(name) for name in bank.categories], device="cpu")
+    return table[torch.tensor(bank.category, device="cpu")]

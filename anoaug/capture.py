@@ -47,11 +47,16 @@ class CapturedSynthesizer:
             )
         self.synth = synth
         self.images = images.clone()
-        self.given: dict[str, Any] = {"foreground": None, "slots": None}
+        held = {name: value.clone() for name, value in (slots or {}).items()}
+        self.given: dict[str, Any] = {"foreground": None, "slots": dict(held)}
         if foreground is not None:
-            self.given["foreground"] = foreground.clone()
-        if slots is not None:
-            self.given["slots"] = {name: value.clone() for name, value in slots.items()}
+            held["foreground"] = self.given["foreground"] = foreground.clone()
+        self.planes = held
+        with torch.cuda.device(images.device):
+            self._capture(images)
+
+    def _capture(self, images: Tensor) -> None:
+        synth = self.synth
         # Compiles the kernels and fills every cache before the capture forbids it.
         first = synth(self.images, index=range(len(images)), epoch=0, **self.given)
         self.params = first.params._replace(table=first.params.table.clone())
@@ -62,7 +67,8 @@ class CapturedSynthesizer:
                 synth(self.images, params=self.params, **self.given)
         torch.cuda.current_stream(images.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # A loader's thread may allocate meanwhile, which the default mode would take for an error.
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self.batch = synth(self.images, params=self.params, **self.given)
 
     def __call__(
@@ -82,12 +88,17 @@ class CapturedSynthesizer:
             index: As in the synthesizer's call, likewise the next two.
             epoch: Epoch in [0, 2**32).
             category: Per-sample category.
-            foreground: New foreground, where one was captured.
-            slots: New tensors, where they were captured.
+            foreground: The batch's foreground, if and only if one was captured.
+            slots: The batch's tensors, if and only if some were captured.
 
         Returns:
             The static AnomalyBatch.
         """
+        if not (self.synth.training or self.synth.active == "always"):
+            raise RuntimeError(
+                "capture: expected a synthesizer in train mode, got one in eval mode, which draws "
+                "nothing; call the synthesizer itself"
+            )
         if images is not None:
             if images.shape != self.images.shape or images.dtype != self.images.dtype:
                 raise ValueError(
@@ -95,11 +106,16 @@ class CapturedSynthesizer:
                     f"got {list(images.shape)} {images.dtype}; capture again for another shape"
                 )
             self.images.copy_(images, non_blocking=True)
-        for name, value in {"foreground": foreground, **(slots or {})}.items():
-            if value is not None:
-                held = self.given["foreground"] if name == "foreground" else self.given["slots"]
-                (held if isinstance(held, Tensor) else held[name]).copy_(value, non_blocking=True)
+        new = {**(slots or {}), **({} if foreground is None else {"foreground": foreground})}
+        if set(new) != set(self.planes):
+            raise ValueError(
+                f"capture: expected the tensors that were captured, {sorted(self.planes)}, got "
+                f"{sorted(new)}; those of another batch must not stay"
+            )
+        for name, value in new.items():
+            self.planes[name].copy_(value, non_blocking=True)
         table = self.synth.sample(self.images, index=index, epoch=epoch, category=category)
         self.params.table.copy_(table, non_blocking=True)
-        self.graph.replay()
+        with torch.cuda.device(self.images.device):
+            self.graph.replay()
         return self.batch

@@ -100,6 +100,11 @@ def images(value: Any) -> Tensor:
             f"images: expected fewer than 2**31 values per image, got {list(value.shape)}; "
             "cut them into tiles"
         )
+    if width <= 4 and channels > 16:
+        raise ValueError(
+            f"images: expected (B, C, H, W), got {list(value.shape)}, which looks like "
+            "(B, H, W, C); pass images.permute(0, 3, 1, 2)"
+        )
     if value.requires_grad:
         raise ValueError(
             "images: expected a tensor without gradient, got requires_grad=True; synthesis is not "
@@ -171,7 +176,7 @@ def row_vector(name: str, value: Any, rows: int) -> Tensor:
         TypeError: Not integers.
         ValueError: Another length than the batch.
     """
-    vector = torch.as_tensor(value)
+    vector = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
     if vector.numel() == 0:
         vector = vector.to(torch.int64)  # an empty list makes a float tensor
     if vector.dtype.is_floating_point or vector.dtype.is_complex:

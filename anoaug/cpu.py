@@ -23,6 +23,7 @@ from .reference.sources import (
     BANK,
     BILINEAR,
     STAGES,
+    eight_bits,
     gather_bank,
     gather_image,
     round_clip,
@@ -41,31 +42,23 @@ _PIXEL_FREE = frozenset(
 )
 
 
-class _OneThread:
-    """One torch thread while any render runs: these ops are too small to share out.
+class _OneThread(threading.local):
+    """One torch thread while a render runs: these ops are too small to share out.
 
-    Two threads that wait for each other at every op halve the speed, and more so on a busy machine.
-    Renders may overlap (DALI, thread pools): the first sets, the last restores.
+    Threads that wait for each other at every op halve the speed, and more so on a busy machine. The
+    number belongs to the calling thread (OpenMP's), so each sets and restores its own.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = 1
+    before = 1
 
     def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = torch.get_num_threads()
-                if self._before > 1:
-                    torch.set_num_threads(1)
+        self.before = torch.get_num_threads()
+        if self.before > 1:
+            torch.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0 and self._before > 1:
-                torch.set_num_threads(self._before)
+        if self.before > 1:
+            torch.set_num_threads(self.before)
 
 
 _one_thread = _OneThread()
@@ -99,12 +92,11 @@ def _render(
 ) -> Rendered:  # fmt: skip
     batch, _, height, width = image.shape
     out = _copied(image, norm, dtype)
-    mask = torch.zeros(batch, 1, height, width)
-    label = torch.zeros(batch, dtype=torch.int64)
-    kind = torch.zeros(batch, dtype=torch.int64)
-    untouched = out.clone() if clean else torch.empty(0, dtype=dtype)
-    y = torch.arange(height, dtype=torch.float32)[:, None]
-    x = torch.arange(width, dtype=torch.float32)[None, :]
+    mask = image.new_zeros((batch, 1, height, width), dtype=torch.float32)
+    label = image.new_zeros(batch, dtype=torch.int64)
+    kind = image.new_zeros(batch, dtype=torch.int64)
+    untouched = out.clone() if clean else out.new_empty(0)
+    y, x = _axes(height, width)
     readable = indexable(image)
     active = (table[:, ACTIVE] > 0).tolist()  # host: the table is a host tensor here
     for n in range(batch):  # host: one image at a time stays in cache
@@ -138,17 +130,22 @@ def _copied(image: Tensor, norm: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The images in the output's dtype and normalisation, contiguous."""
     if norm is None:
         return image.to(dtype, memory_format=torch.contiguous_format, copy=True)
-    out = torch.empty(image.shape, dtype=dtype)
+    out = image.new_empty(image.shape, dtype=dtype)
     for n in range(len(image)):  # host: one image at a time stays in cache
         out[n] = store(image[n].to(torch.float32), norm, dtype)
     return out
 
 
+def _axes(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pixel coordinates, float32: rows ``[H, 1]`` and columns ``[1, W]``."""
+    y = torch.arange(height, dtype=torch.float32, device="cpu")[:, None]
+    return y, torch.arange(width, dtype=torch.float32, device="cpu")[None, :]
+
+
 def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     """Signed level of the first layer's mask; as ``reference.render.field``."""
-    y = torch.arange(height, dtype=torch.float32)[:, None]
-    x = torch.arange(width, dtype=torch.float32)[None, :]
-    out = torch.empty(len(table), 1, height, width)
+    y, x = _axes(height, width)
+    out = table.new_empty((len(table), 1, height, width))
     with _one_thread:
         for n in range(len(table)):  # host: one image at a time stays in cache
             out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
@@ -160,7 +157,7 @@ def _level(
 ) -> Tensor:
     """Level of one layer over a window of one image; ``own`` are that image's slots."""
     stack: Stack = ()
-    b = torch.zeros(1, 1, dtype=torch.int64)
+    b = row.new_zeros((1, 1), dtype=torch.int64)
     pix = b
     if not all(step.name in _PIXEL_FREE for step in layer.mask):
         pix = y.to(torch.int64) * width + x.to(torch.int64)
@@ -183,7 +180,7 @@ def _weights(
     top, left = (min(window[axis].start for window in windows) for axis in (0, 1))
     bottom, right = (max(window[axis].stop for window in windows) for axis in (0, 1))
     own = [slot[n : n + 1] for slot in slots]
-    planes = torch.zeros(len(layers), max(bottom - top, 0), max(right - left, 0))
+    planes = row.new_zeros((len(layers), max(bottom - top, 0), max(right - left, 0)))
     for plane, layer, (rows, columns) in zip(planes, layers, windows, strict=True):
         level = _level(layer, row, y[rows], x[:, columns], own, width)
         weigh = reference_function("blends", layer.weight.name)
@@ -195,7 +192,7 @@ def _weights(
             weight
         )
     cover = planes[0] if len(layers) == 1 else planes.amax(0)
-    py, px = torch.nonzero(cover, as_tuple=True)
+    py, px = torch.nonzero(cover > 0.0, as_tuple=True)
     return planes[:, py, px], (py + top) * width + (px + left)
 
 
@@ -223,7 +220,7 @@ def _values(
     width = image.shape[3]
     y = (pix // width).to(torch.float32)[None]
     x = (pix % width).to(torch.float32)[None]
-    b = torch.full((1, 1), n)
+    b = row.new_full((1, 1), n, dtype=torch.int64)
     values = image[n].flatten(1)[:, pix].to(torch.float32)[:, None]
     for layer, weight in zip(layers, weights, strict=True):
         values = fold_layer(
@@ -248,8 +245,8 @@ def lattice_perlin(
     if option > 1 or rows * columns > _NODES_PER_PIXEL * cy.numel():
         return perlin(stack, row, y, x, b, pix, slots, offset, option)
     key = i(row, offset + 6) & 0xFFFFFFFF
-    iy = torch.arange(y0, y0 + rows)[:, None]
-    ix = torch.arange(x0, x0 + columns)[None, :]
+    iy = torch.arange(y0, y0 + rows, device=row.device)[:, None]
+    ix = torch.arange(x0, x0 + columns, device=row.device)[None, :]
     gy, gx = (g.flatten() for g in unit_vector(lattice_hash(key, iy, ix)))
     node = ((fy - y0) * columns + (fx - x0)).to(torch.int32).flatten()
     corners = [
@@ -295,7 +292,8 @@ def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
     """``reference.sources.colour_stages`` for one row, on values with white at ``peak``.
 
     Entries of the matrices are multiples of 2**-12 (see ``anoaug.tonemaps``), so that products and
-    sums are exact in any order and a matrix product gives the reference's bits.
+    sums are exact in any order and a matrix product gives the reference's bits. In float64, which
+    ``torch.set_float32_matmul_precision`` leaves alone.
     """
     stages = int(i(row, offset))  # host: a host tensor
     if stages == 0:
@@ -303,12 +301,13 @@ def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
     channels = values.shape[0]
     first, last = offset + 1, offset + 1 + 192 * channels
     tables = row[0, first:last].clone().view(torch.uint8).view(3, channels, 256)
-    matrices = row[0, last : last + 36].view(3, 3, 4)
-    values = round_clip(values * (255.0 / peak), 255.0)[:, 0]
+    matrices = row[0, last : last + 36].view(3, 3, 4).to(torch.float64)
+    values = eight_bits(values, peak)[:, 0]
     for s in range(stages):
         values = tables[s].gather(1, values.to(torch.int64)).to(torch.float32)
         if channels == 3:
-            values = round_clip(matrices[s, :, :3] @ values + matrices[s, :, 3:], 255.0)
+            mixed = matrices[s, :, :3] @ values.to(torch.float64) + matrices[s, :, 3:]
+            values = round_clip(mixed.to(torch.float32), 255.0)
     return values[:, None] * (peak / 255.0)
 
 

@@ -46,7 +46,11 @@ def perlin(
         raise ValueError(f"batch: expected at least 0, got {batch}")
     if not isinstance(cells, Sequence) or len(cells) != 2:
         raise TypeError(f"cells: expected a pair (rows, columns), got {cells!r}")
-    rows = torch.arange(batch) if index is None else checks.host_rows("index", index, batch)
+    rows = (
+        torch.arange(batch, device="cpu")
+        if index is None
+        else checks.host_rows("index", index, batch)
+    )
     part = Perlin(
         cells=((cells[0], cells[0]), (cells[1], cells[1])),
         threshold=0.0,
@@ -87,8 +91,10 @@ def field(
     if any(isinstance(step, Given) for step in mask.steps()):
         raise ValueError("mask: expected one without given tensors; call a Synthesizer for those")
     height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"size: expected height and width of at least 1, got {size}")
+    if height < 1 or width < 1 or height * width >= 2**31:
+        raise ValueError(
+            f"size: expected height and width of at least 1 and fewer than 2**31 pixels, got {size}"
+        )
     rows, state = Numbering(seed)(index, epoch, len(index))
     law = recipe.LayerLaw(mask.steps(), Constant(), Hard(), (1, 1), 0)
     laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)

@@ -33,6 +33,10 @@ class Mask:
         """Inside either."""
         return Expression((*self.steps(), *_steps(other), Union()))
 
+    def __bool__(self) -> bool:
+        """Refused: ``and``, ``or`` and ``not`` would silently drop a mask."""
+        raise TypeError("mask: expected & | ~ to combine masks, got and, or, not (or an if)")
+
     def __invert__(self) -> Mask:
         """Outside."""
         return Expression((*self.steps(), Complement()))
@@ -48,6 +52,8 @@ class MaskPart(Part, Mask):
     """Base of mask parts: a registered frozen dataclass with a function and a law."""
 
     role: ClassVar[str] = "masks"
+    # Whether ``sample`` publishes the mask's box, which "elsewhere" sources need.
+    frames: ClassVar[bool] = False
 
     def steps(self) -> tuple[MaskPart, ...]:
         """Itself."""
@@ -218,8 +224,9 @@ class Rectangle(MaskPart):
         aspect: Range of width / height.
         aspect_law: ``"log"`` (log-uniform) or ``"split"`` (a fair coin between the part below 1 and
             the part above 1, each linear: the CutPaste paper's two intervals).
-        height: Range of the height in pixels; with ``width`` it replaces area and aspect.
-        width: Range of the width in pixels.
+        height: Range of the height in pixels, truncated to whole ones; with ``width`` it replaces
+            area and aspect.
+        width: Range of the width in pixels, likewise.
         rotation: Range of the rotation in degrees.
     """
 
@@ -231,6 +238,7 @@ class Rectangle(MaskPart):
     rotation: float | Range = 0.0
 
     function: ClassVar[str] = "rectangle"
+    frames: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "area", checks.interval("area", self.area, 0.0, 1.0))

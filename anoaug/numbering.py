@@ -13,7 +13,7 @@ from . import checks, rng
 # Indices from the counter never meet those of a dataset.
 COUNTER_DOMAIN = 1 << 47
 # An epoch that was never set counts as 0; seeds are any 64 bits.
-_LOWEST = torch.tensor([-(1 << 63), 0])
+_LOWEST = torch.tensor([-(1 << 63), 0], device="cpu")
 
 
 class Numbering:
@@ -32,11 +32,11 @@ class Numbering:
     """
 
     def __init__(self, seed: int | None) -> None:
-        seed = torch.initial_seed() if seed is None else int(seed)
+        seed = torch.initial_seed() if seed is None else _checked_seed(seed)
         # Tensors made in inference mode could not be written outside it.
         with torch.inference_mode(False):
-            self.state = torch.tensor([rng.signed64(seed), -1], dtype=torch.int64)
-            self.counter = torch.zeros((), dtype=torch.int64)
+            self.state = torch.tensor([rng.signed64(seed), -1], dtype=torch.int64, device="cpu")
+            self.counter = torch.zeros((), dtype=torch.int64, device="cpu")
         # What torch.compile may ask without reading a tensor.
         self._epoch_given = False
 
@@ -90,7 +90,7 @@ class Numbering:
         """
         state = self.state.clamp(min=_LOWEST)
         if epoch is not None:
-            state = torch.stack([state[0], torch.tensor(_checked_epoch(epoch))])
+            state = torch.stack([state[0], torch.tensor(_checked_epoch(epoch), device="cpu")])
         if index is None:
             return self._count(rows), _worker_state(state)
         if epoch is None and not self._epoch_known():
@@ -112,9 +112,15 @@ class Numbering:
         rank, world = _place_among_ranks()
         # Rounded up to a multiple of the world, so that a resumed run may have another size.
         base = torch.div(self.counter + (world - 1), world, rounding_mode="floor") * world
-        index = base + rank + world * torch.arange(rows) + COUNTER_DOMAIN
+        index = base + rank + world * torch.arange(rows, device="cpu") + COUNTER_DOMAIN
         self.counter.copy_(base + world * rows)
         return index
+
+
+def _checked_seed(seed: int) -> int:
+    if isinstance(seed, (bool, float, str)) or not -(2**63) <= int(seed) < 2**64:
+        raise ValueError(f"seed: expected an integer of 64 bits or None, got {seed!r}")
+    return int(seed)
 
 
 def _checked_epoch(epoch: int) -> int:
@@ -143,4 +149,5 @@ def _worker_state(state: Tensor) -> Tensor:
     if worker is None:
         return state
     base = worker.seed - worker.id  # the same in all workers of an epoch
-    return torch.stack([torch.tensor(rng.signed64(rng.mix64(int(state[0]) ^ base))), state[1]])
+    seed = rng.signed64(rng.mix64(int(state[0]) ^ base))
+    return torch.stack([torch.tensor(seed, device="cpu"), state[1]])

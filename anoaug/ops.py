@@ -12,6 +12,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,8 @@ def _sample(
 ) -> Tensor:
     parsed = recipe.recipe(laws)
     views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
-    table = torch.zeros(len(index) * views, parsed.width, pin_memory=pin)
+    size = (len(index) * views, parsed.width)
+    table = torch.zeros(size, dtype=torch.float32, device="cpu", pin_memory=pin)
     infos = [bank_info(*each) for each in zip(banks[::2], histograms, categories, strict=True)]
     seed, epoch = state.tolist()  # host: index and state live there
     parsed.sample(
@@ -209,22 +211,29 @@ def _render_triton(
 ) -> reference.Rendered:
     from .kernels import render as kernels
 
-    image = natively_laid_out(image)
+    # Strides are assumed, not passed: a strided or expanded table would be read beyond its end.
+    image, table = natively_laid_out(image), table.contiguous()
     batch, _, height, width = image.shape
     memory = torch.channels_last if channels_last else torch.contiguous_format
     out = torch.empty(image.shape, dtype=dtype, device=image.device, memory_format=memory)
     untouched = torch.empty_like(out) if clean else None
-    mask = torch.empty(batch, 1, height, width, device=image.device)
+    mask = torch.empty(batch, 1, height, width, dtype=torch.float32, device=image.device)
     label = torch.zeros(batch, dtype=torch.int64, device=image.device)
     kind = torch.empty_like(label)
     if image.numel():
-        kernels.launch(
+        with _current(image.device):
+            kernels.launch(
             image, out, untouched, mask, label, kind, table, norm, tuple(slots),
             tuple(banks), kernel_constants(layout, foreground, changed, soft),
             pixels=INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS,
         )  # fmt: skip
     empty = torch.empty(0, dtype=dtype, device=image.device)
     return out, empty if untouched is None else untouched, mask, label, kind
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a device the current one: Triton launches there, whatever the tensors' device is."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 # The interpreter pays about 15 ms per program, whatever its size.
@@ -306,10 +315,13 @@ def _field(table: Tensor, layout: str, height: int, width: int, backend: str) ->
     if chosen == "triton":
         from .kernels import render as kernels
 
-        out = torch.empty(len(table), 1, height, width, device=table.device)
+        size = (len(table), 1, height, width)
+        out = torch.empty(size, dtype=torch.float32, device=table.device)
         if len(table):
             tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
-            kernels.launch_field(out, table, kernel_constants(layout, -1, False, False), tile)
+            constants = kernel_constants(layout, -1, False, False)
+            with _current(table.device):
+                kernels.launch_field(out, table.contiguous(), constants, tile)
         return out
     run = cpu.field if chosen == "cpu" else reference.field
     return run(table, parsed, height, width)

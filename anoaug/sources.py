@@ -69,6 +69,14 @@ def stage_values(stages: Stages) -> dict[str, npt.NDArray[Any]]:
     return {"stages": stages.active.astype(np.int32), "luts": tables, "matrices": matrices}
 
 
+def checked_photometric(value: Any) -> None:
+    """Refuse what is neither RandomOps nor ColorJitter nor None."""
+    if value is not None and not isinstance(value, (RandomOps, ColorJitter)):
+        raise TypeError(
+            f"photometric: expected photometric.RandomOps, ColorJitter or None, got {value!r}"
+        )
+
+
 def gather_option(interpolation: str, fill: str, photometric: Photometric | None) -> int:
     """The compile-time bits of a gather."""
     bits = BILINEAR if interpolation == "bilinear" else 0
@@ -124,6 +132,7 @@ class Texture(Source):
     def __post_init__(self) -> None:
         object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        checked_photometric(self.photometric)
         one_of("fill", self.fill, FILLS)
 
     @property
@@ -211,6 +220,7 @@ class Own(Source):
     def __post_init__(self) -> None:
         one_of("place", self.place, ("elsewhere", "same"))
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        checked_photometric(self.photometric)
 
     @property
     def words(self) -> int:
@@ -237,7 +247,8 @@ class Own(Source):
         geometry = patch_affine(context, u, self.place, size)
         colour: Mapping[str, npt.NDArray[Any]] = {}
         if self.photometric is not None:
-            colour = stage_values(self.photometric.stages(u[2:], context.channels, None))
+            drawn = u[2 : 2 + self.photometric.words]
+            colour = stage_values(self.photometric.stages(drawn, context.channels, None))
         return {**geometry, "row": self.rows(context), **colour}
 
 
@@ -276,8 +287,8 @@ class Donor(Source):
     Args:
         bank: A :class:`anoaug.DonorBank` (its number once bound to a recipe). An image of another
             size than the batch is scaled to it for ``place="same"``.
-        place: ``"elsewhere"`` (an upright box of the mask's size anywhere in the donor) or
-            ``"same"`` (the pixels under the mask).
+        place: ``"elsewhere"`` (an upright box of the mask's size anywhere in the donor; the same
+            place where the mask has no box) or ``"same"`` (the pixels under the mask).
         photometric: Colour change of the patch, or None.
         interpolation: ``"bilinear"`` or ``"nearest"``.
     """
@@ -292,6 +303,7 @@ class Donor(Source):
     def __post_init__(self) -> None:
         one_of("place", self.place, ("elsewhere", "same"))
         one_of("interpolation", self.interpolation, INTERPOLATIONS)
+        checked_photometric(self.photometric)
 
     @property
     def words(self) -> int:
@@ -381,18 +393,24 @@ class Noise(Source):
 @part
 @dataclass(frozen=True)
 class Constant(Source):
-    """One colour per sample, each channel uniform in ``value`` (a number gives that grey).
+    """One colour per sample.
 
     Args:
-        value: A number or a range in [0, 1].
+        value: In [0, 1]: a number (that grey), a range (low, high) from which each channel draws,
+            or three or more numbers, one per channel: that colour.
     """
 
-    value: float | Range = 0.0
+    value: float | tuple[float, ...] = 0.0
 
     function: ClassVar[str] = "constant"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", checks.interval("value", self.value, 0.0, 1.0))
+        value: Any = self.value
+        if isinstance(value, (tuple, list)) and len(value) > 2:
+            colour = tuple(checks.interval("value", one, 0.0, 1.0)[0] for one in value)
+            object.__setattr__(self, "value", colour)
+        else:
+            object.__setattr__(self, "value", checks.interval("value", value, 0.0, 1.0))
 
     @property
     def words(self) -> int:
@@ -405,6 +423,14 @@ class Constant(Source):
 
     def sample(self, context: Context) -> Values:
         """Draw a colour."""
+        value: Any = self.value
         u = context.uniform(4)[np.arange(context.channels) % 4]
-        colour = between(u, self.value).T  # type: ignore[arg-type]
+        if len(value) == 2:
+            colour = between(u, value).T
+        elif len(value) == context.channels:
+            colour = np.tile(np.asarray(value, np.float64), (context.batch, 1))
+        else:
+            raise ValueError(
+                f"value: expected one number per channel, {context.channels}, got {len(value)}"
+            )
         return {"colour": colour[:, 0] if context.channels == 1 else colour}

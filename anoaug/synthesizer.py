@@ -43,7 +43,8 @@ class Synthesizer(nn.Module):
         clean: ``"input"``, ``"output"`` or None: what ``AnomalyBatch.clean`` holds.
         mean: Per-channel mean in [0, 1] for a normalised float output; with ``std``.
         std: Per-channel standard deviation.
-        dtype: Output dtype: None for the input's, or a float dtype. Integer input becomes [0, 1].
+        dtype: Output dtype: a float dtype, or None for the input's (float32 for integer input with
+            mean and std). Integer input becomes [0, 1].
         memory_format: ``"input"``, ``"contiguous"`` or ``"channels_last"`` output.
         active: ``"train"`` (identity with an empty mask in eval mode) or ``"always"``.
         normal_transform: Applied to the images before synthesis (DRAEM rotates 30 % of them): a
@@ -99,9 +100,14 @@ class Synthesizer(nn.Module):
         self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
         if (mean is None) != (std is None):
             raise ValueError("mean, std: expected both or neither, got one; give both")
-        if std is not None and min(std) <= 0:
-            raise ValueError(f"std: expected numbers above 0, got {tuple(std)}")
+        mean, std = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
+        if std is not None and not 0 < min(std) <= max(std) <= 1:
+            raise ValueError(f"std: expected numbers in (0, 1], got {std}; divide by 255?")
+        if mean is not None and not 0 <= min(mean) <= max(mean) <= 1:
+            raise ValueError(f"mean: expected numbers in [0, 1], got {mean}; divide by 255?")
         self.mean, self.std = mean, std
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype: expected a torch.dtype or None, got {dtype!r}")
         if dtype is not None and not dtype.is_floating_point:
             raise TypeError(f"dtype: expected a float dtype or None, got {dtype}")
         self.dtype = dtype
@@ -113,6 +119,8 @@ class Synthesizer(nn.Module):
                 "normal_transform: expected one row per image, got a Synthesizer with views; "
                 "make it with views=False"
             )
+        if normal_transform is not None and not callable(normal_transform):
+            raise TypeError(f"normal_transform: expected a callable, got {normal_transform!r}")
         self.normal_transform = normal_transform
         self.backend = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
         self.validate = validate
@@ -194,8 +202,9 @@ class Synthesizer(nn.Module):
         known = (images.device, peak, channels)
         norm = self._norms.get(known)
         if norm is None:
-            mean = torch.tensor(self.mean or [0.0], dtype=torch.float64).expand(channels)
-            std = torch.tensor(self.std or [1.0], dtype=torch.float64).expand(channels)
+            like: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+            mean = torch.tensor(self.mean or [0.0], **like).expand(channels)
+            std = torch.tensor(self.std or [1.0], **like).expand(channels)
             norm = torch.stack([1.0 / (peak * std), -mean / std])
             norm = norm.to(torch.float32).to(images.device)
             if not torch.compiler.is_compiling():  # a graph would be guarded by the cache it fills
@@ -268,7 +277,8 @@ class Synthesizer(nn.Module):
             slots: Tensors ``(B, 1, H, W)`` for ``masks.Given`` parts, by name.
             mask: ``(B, 1, H, W)`` of real defects, united with the synthetic ones.
             label: ``[B]`` labels of real defects, united likewise.
-            params: Replay these instead of sampling. ``normal_transform`` is not repeated: give the
+            params: Replay these instead of sampling. Give ``foreground``, ``slots``, ``mask`` and
+                ``label`` again if you gave them; ``normal_transform`` is not repeated: give the
                 batch's ``clean`` image.
 
         Returns:
@@ -279,27 +289,27 @@ class Synthesizer(nn.Module):
         """
         checks.images(images)
         self._check_content(images)
-        working = self.training or self.active == "always"
-        laws = self.laws(images.shape[1], images.dtype)
-        layout, views = recipe.layout_of(laws), self._views if working or params is not None else 1
-        if params is not None:
-            table = self._replayed(params, layout, len(images) * views, images.device)
-        elif working:
+        working = self.training or self.active == "always" or params is not None
+        if working and params is None:
             number = self._numbering(index, epoch, len(images))
             if self.normal_transform is not None:
-                images = self._transformed(images, number, mask)
+                self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots)
+                images = self._transformed(images, number)
+        laws = self.laws(images.shape[1], images.dtype)
+        layout, views = recipe.layout_of(laws), self._views if working else 1
+        if params is not None:
+            table = self._replayed(params, layout, recipe.width_of(laws), images, views)
+        elif working:
             table = self._draw(images, number, category)
         else:
-            table = torch.zeros(len(images), recipe.width_of(laws), device=images.device)
-        planes, confined = self._binding.planes(images, foreground, slots)
+            table = images.new_zeros((len(images), recipe.width_of(laws)), dtype=torch.float32)
+        planes, confined = self._binding.planes(images, foreground, slots, working)
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
         last = self._channels_last(images)
         if views > 1:
-            images, planes = (
-                images.repeat(views, 1, 1, 1),
-                [p.repeat(views, 1, 1, 1) for p in planes],
-            )
+            images = images.repeat(views, 1, 1, 1)
+            planes = [plane.repeat(views, 1, 1, 1) for plane in planes]
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
         out, clean, drawn, flag, kind = ops.render(
@@ -314,7 +324,7 @@ class Synthesizer(nn.Module):
         return AnomalyBatch(
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
-            Params(table, layout, self._binding.digests),
+            Params(table, layout, self._binding.digests, tuple(images.shape[2:])),
             self._extras(len(images), views, images.device),
         )  # fmt: skip
 
@@ -341,19 +351,23 @@ class Synthesizer(nn.Module):
         """Look at the values: on the first call or on every, never while compiling or capturing."""
         if torch.compiler.is_compiling() or (self._checked and not self.validate):
             return
+        if not images.dtype.is_floating_point:
+            return
         if not (images.is_cuda and torch.cuda.is_current_stream_capturing()):
             checks.content(images)
             self._checked = True
 
-    def _transformed(
-        self, images: Tensor, number: tuple[Tensor, Tensor], mask: Tensor | None
-    ) -> Tensor:
+    def _refuse_left_behind(self, **planes: Any) -> None:
+        """Refuse per-pixel tensors that ``normal_transform`` would not move along."""
+        for name, value in planes.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name}: expected none together with normal_transform, which would leave it "
+                    "behind; transform images and masks before the call"
+                )
+
+    def _transformed(self, images: Tensor, number: tuple[Tensor, Tensor]) -> Tensor:
         """The images after ``normal_transform``."""
-        if mask is not None:
-            raise ValueError(
-                "mask: expected none together with normal_transform, which would leave it behind; "
-                "transform images and masks before the call"
-            )
         transform: Any = self.normal_transform
         if isinstance(transform, Synthesizer):
             # As a replay, it works in eval mode too where this synthesizer does.
@@ -363,9 +377,10 @@ class Synthesizer(nn.Module):
             moved = state[0] ^ self._numbering.state[0]
             theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
             if transform.normal_transform is not None:
-                images = transform._transformed(images, (index, theirs), None)
+                images = transform._transformed(images, (index, theirs))
             table = transform._draw(images, (index, theirs), None)
-            params = Params(table, layout, transform._binding.digests)
+            size = tuple(images.shape[2:])
+            params = Params(table, layout, transform._binding.digests, size)
             return transform(images, params=params).image
         made = checks.images(transform(images))
         if len(made) != len(images) or made.device != images.device:
@@ -397,10 +412,16 @@ class Synthesizer(nn.Module):
             self._binding.numbers, self.laws(channels, images.dtype), height, width,
             images.device.type == "cuda",
         )  # fmt: skip
-        return table.to(images.device, non_blocking=True)
+        return table.to(images.device, non_blocking=images.is_cuda)
 
-    def _replayed(self, params: Params, layout: str, rows: int, device: torch.device) -> Tensor:
+    def _replayed(
+        self, params: Params, layout: str, width: int, images: Tensor, views: int
+    ) -> Tensor:
         """The table of ``params``, if it is one of this recipe."""
+        if not isinstance(params, Params):
+            raise TypeError(
+                f"params: expected the params of an AnomalyBatch, got {type(params).__name__}"
+            )
         if params.layout != layout:
             raise ValueError(
                 "params: expected those of a synthesizer with this recipe, channels and dtype, "
@@ -411,11 +432,23 @@ class Synthesizer(nn.Module):
                 "params: expected those of a synthesizer with the same banks, got those of one "
                 "with others, into which their numbers do not point; give it the same bank"
             )
+        rows, size = len(images) * views, tuple(images.shape[2:])
         if len(params.table) != rows:
             raise ValueError(
-                f"params: expected {rows} rows like the images, got {len(params.table)}"
+                f"params: expected {rows} rows like the images, got {len(params.table)}; "
+                "params.take(rows) chooses some"
             )
-        return params.table.to(device)
+        if params.size != size:
+            raise ValueError(
+                f"params: expected those of images of {size} pixels, got {params.size}; "
+                "sample anew for another size"
+            )
+        if params.table.shape[1] != width or params.table.dtype != torch.float32:
+            raise ValueError(
+                f"params: expected a float32 table with {width} columns, got "
+                f"{params.table.dtype} {list(params.table.shape)}; do not convert it"
+            )
+        return _sent(params.table, images.device)
 
     def _channels_last(self, images: Tensor) -> bool:
         if self.memory_format != "input":
@@ -433,7 +466,7 @@ class Synthesizer(nn.Module):
             drawn = torch.maximum(drawn, inside.to(drawn.dtype))
             defect = inside.flatten(1).any(1)
         if known is not None:
-            defect = defect | (known.to(flag.device) > 0)
+            defect = defect | (_sent(known, flag.device) > 0)
         given = torch.where(defect & (flag == 0), len(self.kinds) - 1, kind)
         return drawn, torch.where(defect, 1, flag), given
 
@@ -448,6 +481,13 @@ class Synthesizer(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the caches of device tensors."""
         return {**self.__dict__, "_norms": {}}
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _float_like(dtype: torch.dtype) -> torch.dtype:

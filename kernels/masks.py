@@ -96,11 +96,12 @@ def rectangle(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl
 @triton.jit
 def given(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
     """A per-pixel tensor from slot ``OPT``: 8-bit ones are inside if not 0, floats if > 0.5."""
-    value = tl.load(slots[OPT] + b * numel + pix, mask=pix < numel, other=0)
+    value = tl.load(slots[OPT] + b * numel + pix, mask=(pix >= 0) & (pix < numel), other=0)
     if slots[OPT].dtype.element_ty == tl.uint8:
         level = tl.where(value > 0, 1.0, -1.0)
     else:
         level = value.to(tl.float32) - 0.5
+        level = tl.where(level == level, level, -0.5)  # NaN is outside
     return (level,) + stack
 
 

@@ -117,14 +117,17 @@ def render_kernel(
             cover = tl.maximum(cover, weight)
         if tl.max(tl.max(cover, axis=1), axis=0) > 0.0:
             moved = tl.zeros([BY, BX], tl.float32)
+            good = ok
             for c0 in range(0, C, CG):
                 values = ()
                 for c in tl.static_range(CG):
                     channel = tl.minimum(c0 + c, C - 1)
                     v = load_value(image, b, channel, pix, numel, ok, C, IN_NHWC)
+                    if C % CG != 0:
+                        good = ok & (pix * 0 + c0 + c < C)
                     if CLEAN:
                         store_value(
-                            clean, norm, v, b, channel, pix, numel, ok, C, OUT_NHWC, NORMALISE
+                            clean, norm, v, b, channel, pix, numel, good, C, OUT_NHWC, NORMALISE
                         )
                     values = values + (v.to(tl.float32),)
                 before = values
@@ -144,9 +147,12 @@ def render_kernel(
                     v = values[c]
                     if INTEGER:
                         v = round_clip(v, PEAK)
+                    if C % CG != 0:
+                        # The last group of channels is padded with copies that must not count.
+                        good = ok & (pix * 0 + c0 + c < C)
                     if CHANGED:
-                        moved = tl.maximum(moved, tl.abs(v - before[c]))
-                    store_value(out, norm, v, b, channel, pix, numel, ok, C, OUT_NHWC, NORMALISE)
+                        moved = tl.maximum(moved, tl.where(good, tl.abs(v - before[c]), 0.0))
+                    store_value(out, norm, v, b, channel, pix, numel, good, C, OUT_NHWC, NORMALISE)
             if CHANGED:
                 cover = tl.where(moved > f(row, TOLERANCE), cover, 0.0)
         else:
@@ -162,9 +168,9 @@ def render_kernel(
         count = tl.sum(tl.sum(inside.to(tl.int32), axis=1), axis=0).to(tl.int64)
         # One atomic carries both the area (low word) and the number of tiles done (high word).
         tl.debug_barrier()
-        before_us = tl.atomic_add(label + b, count + (1 << 32))
-        if (before_us >> 32) == tiles - 1:
-            area = (before_us & 0xFFFFFFFF) + count
+        earlier = tl.atomic_add(label + b, count + (1 << 32))
+        if (earlier >> 32) == tiles - 1:
+            area = (earlier & 0xFFFFFFFF) + count
             if area.to(tl.float32) >= f(row, MIN_AREA):
                 tl.store(label + b, area * 0 + 1)
                 tl.store(kind + b, i(row, KIND).to(tl.int64))
@@ -172,7 +178,11 @@ def render_kernel(
                 # Too small to count: the last tile to finish turns the whole sample clean again.
                 tl.store(label + b, area * 0)
                 tl.store(kind + b, area * 0)
-                for again in range(tiles):
+                # Nothing was painted where the area is 0, unless changes too small to count were.
+                dirty = tiles
+                if not CHANGED:
+                    dirty = tl.where(area > 0, tiles, 0)
+                for again in range(dirty):
                     ry = (again // tiles_x) * BY + tl.arange(0, BY)[:, None]
                     rx = (again % tiles_x) * BX + tl.arange(0, BX)[None, :]
                     rok = (ry < H) & (rx < W)

@@ -111,7 +111,7 @@ fields = st.fixed_dictionaries(
 
 
 @some
-@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 1))
+@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) -> None:
     mask = masks.Perlin(**law)
     ours = levels(mask, size, [index], backend="auto")
@@ -121,7 +121,7 @@ def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) ->
 @pytest.mark.triton_interpreter
 @needs_triton
 @settings(max_examples=12, deadline=None)
-@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 1))
+@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_the_kernel_equals_the_reference(law: Any, size: Any, index: int) -> None:
     mask = masks.Perlin(**law)
     ours = levels(mask, size, [index, index + 1], backend="triton", device=DEVICE)
@@ -133,7 +133,7 @@ def test_the_kernel_equals_the_reference(law: Any, size: Any, index: int) -> Non
 
 
 @some
-@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 1))
+@given(law=fields, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_one_octave_lies_within_one(law: Any, size: Any, index: int) -> None:
     noise = levels(masks.Perlin(**{**law, "octaves": 1, "threshold": 0.0}), size, [index])
     assert noise.abs().max() <= 1.0 + 1e-5

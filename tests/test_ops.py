@@ -31,7 +31,7 @@ MAKERS: dict[str, Callable[..., Synthesizer]] = {
     "cutpaste_union": lambda **k: anoaug.create("cutpaste_union", **{"seed": 0, **k}),
     "views": lambda **k: anoaug.create("cutpaste_union", views=True, **{"seed": 0, **k}),
     "donors": lambda **k: Synthesizer(
-        Layer(Rectangle(), Donor(DONORS), Feather()), Layer(Perlin(), Own()), **{"seed": 0, **k}
+        Layer(Perlin(), Donor(DONORS), Feather()), Layer(Rectangle(), Own()), **{"seed": 0, **k}
     ),
     "no bytes": lambda **k: Synthesizer(
         Layer(Perlin() & Rectangle(rotation=(-9, 9)), Donor(DONORS), Feather()),

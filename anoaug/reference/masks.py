@@ -106,7 +106,7 @@ def level_of(values: Tensor) -> Tensor:
     """Level of a given tensor: 8-bit ones are inside where not 0, floats where above 0.5."""
     if values.dtype == torch.uint8:
         return (values > 0).to(torch.float32) * 2.0 - 1.0
-    return values.to(torch.float32) - 0.5
+    return torch.nan_to_num(values.to(torch.float32) - 0.5, nan=-0.5)
 
 
 def given(

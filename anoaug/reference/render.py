@@ -120,7 +120,7 @@ def render(
     device = image.device
     b, pix, y, x = grid(batch, height, width, device)
     before = image.to(torch.float32).flatten(2).transpose(0, 1)
-    values, cover = before, torch.zeros(batch, height * width, device=device)
+    values, cover = before, torch.zeros(batch, height * width, dtype=torch.float32, device=device)
     integer = not image.dtype.is_floating_point
     readable = indexable(image)
     for layer in layout.layers:

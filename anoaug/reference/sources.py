@@ -79,6 +79,11 @@ def sample_planes(
     return torch.where(inside, values, 0.0) if option & ZERO_FILL else values
 
 
+def eight_bits(values: Tensor, peak: float) -> Tensor:
+    """Values with white at ``peak`` as integers in [0, 255]; NaN becomes 0."""
+    return round_clip(torch.nan_to_num(values * (255.0 / peak)), 255.0)
+
+
 def sharpen(values: Tensor, smooth: Tensor, sharpness: Tensor) -> Tensor:
     """Pillow's sharpness: away from the smoothed image, truncated to 8 bits."""
     return torch.floor((smooth + sharpness * (values - smooth)).clamp(0.0, 255.0))
@@ -140,8 +145,7 @@ def gather_image(
     values = sample_planes(image, donor, channels, sy, sx, h, w, option)
     if option & STAGES:
         count = i(row, offset + 7)
-        eight = round_clip(values * (255.0 / peak), 255.0)
-        eight = colour_stages(eight, row, count, offset + 8) * (peak / 255.0)
+        eight = colour_stages(eight_bits(values, peak), row, count, offset + 8) * (peak / 255.0)
         values = torch.where(count > 0, eight, values)
     return values
 
@@ -166,7 +170,7 @@ def gather_bank(
         smooth = sample_planes(banks[number + 1], n, channels, sy, sx, h, w, option)
         values = torch.where(sharpness != 1.0, sharpen(values, smooth, sharpness), values)
         count = i(row, offset + 11)
-        eight = colour_stages(round_clip(values, 255.0), row, count, offset + 12)
+        eight = colour_stages(eight_bits(values, 255.0), row, count, offset + 12)
         values = torch.where(count > 0, eight, values)
     return values * (peak / 255.0)
 
