@@ -59,15 +59,19 @@ def test_the_default_device_changes_nothing(request: pytest.FixtureRequest) -> N
 
 def test_threads_are_given_back_in_the_thread_that_asked() -> None:
     torch.set_num_threads(2)
-    synth, inside, done = anoaug.create("cutpaste", p=1.0, seed=0), [], threading.Event()
+    synth, inside = anoaug.create("cutpaste", p=1.0, seed=0), []
+    ready, done = threading.Event(), threading.Event()
 
     def work() -> None:
+        torch.get_num_threads()  # torch gives a thread its number when it first asks
         torch.set_num_threads(2)
+        ready.set()
         synth(IMAGES)
         inside.append(torch.get_num_threads())
         done.set()
 
     threading.Thread(target=work).start()
+    assert ready.wait(30)
     synth(IMAGES)
     assert done.wait(30)
     assert torch.get_num_threads() == 2 and inside == [2]
