@@ -157,7 +157,7 @@ class Bank:
     @classmethod
     def _layout(cls, folder: Path, names: Sequence[str]) -> dict[str, str]:
         """The files to take and the category of each, ``""`` for none."""
-        return imagefolder.by_folder(names)
+        return imagefolder.all_by_folder(folder, names)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -392,6 +392,7 @@ class DonorBank(Bank):
 
     @classmethod
     def _layout(cls, folder: Path, names: Sequence[str]) -> dict[str, str]:
+        imagefolder.normal_only(folder)
         return imagefolder.normal_by_folder(folder, names)
 
 

@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    listing = command("methods", run_methods, "List the methods")
+    listing = command("methods", run_methods, "List the methods, or describe one")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="everything about this method")
     families = ", ".join(methods.FAMILIES)
     listing.add_argument("--family", metavar="F", help=f"only one family: {families}")
     add = listing.add_mutually_exclusive_group().add_argument
@@ -145,13 +146,21 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def run_methods(arguments: argparse.Namespace) -> int:
     """``anoaug methods``."""
-    found = [methods.get(name) for name in methods.list_methods(arguments.family)]
+    name = arguments.name
+    if name is not None and (arguments.family or arguments.markdown):
+        raise ValueError(f"methods: expected {name!r} alone or with --json; leave the rest out")
+    found = [
+        methods.get(each) for each in ([name] if name else methods.list_methods(arguments.family))
+    ]
     if arguments.json:
         keys = ("name", "family", "paper", "matches", "deviations", "defects", "surfaces", "needs",
                 "defaults")  # fmt: skip
         facts = [methods.describe(method.name) for method in found]
         print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
                          default=repr))  # fmt: skip
+        return 0
+    if name:
+        print(_described(methods.describe(name)))
         return 0
     heads = ("name", "family", "needs", "surfaces", "defects", "paper")
     rows = [
@@ -167,6 +176,27 @@ def run_methods(arguments: argparse.Namespace) -> int:
     ]
     print(markdown(heads, rows) if arguments.markdown else _aligned(heads, rows))
     return 0
+
+
+def _described(fact: dict[str, Any]) -> str:
+    """All of a method's description, wrapped for reading."""
+    width = shutil.get_terminal_size((100, 0)).columns
+    indent = " " * 13
+
+    def entry(head: str, text: str) -> str:
+        return textwrap.fill(text, width, initial_indent=f"{head:<13}", subsequent_indent=indent)
+
+    lines = [entry(head, fact[head]) for head in ("name", "family", "paper", "matches")]
+    for head in ("deviations", "defects", "surfaces", "needs"):
+        parts = fact[head] or ["none"]
+        if head == "deviations":
+            lines += [entry(head if n == 0 else "", f"- {p}") for n, p in enumerate(parts)]
+        else:
+            lines.append(entry(head, ", ".join(parts)))
+    values = [f"{keyword}={value!r}" for keyword, value in fact["defaults"].items()]
+    lines += [entry("defaults" if n == 0 else "", value) for n, value in enumerate(values)]
+    others = [keyword for keyword in fact["common"] if keyword not in fact["defaults"]]
+    return "\n".join([*lines, entry("also", f"{', '.join(others)} (see anoaug.Synthesizer)")])
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -311,6 +341,13 @@ def _found(paths: Sequence[Path], count: int) -> list[tuple[list[tuple[str, Path
     for path in (path.expanduser() for path in paths):
         if path.is_dir():
             inside = sorted(imagefolder.normal_by_folder(path, imagefolder.find(path)))
+            part = imagefolder.defect_part(path)
+            if part is not None:
+                warnings.warn(
+                    f"{str(path)!r} is {part} of a dataset: its images are not known to be normal; "
+                    "give train/good",
+                    stacklevel=2,
+                )
             found.append(([(name, path / name) for name in inside], count))
         elif path.exists():
             found.append(([(path.name, path)], 1))

@@ -45,6 +45,7 @@ Bytes = npt.NDArray[np.uint8]
 FORMAT = 1  # raised whenever decode() gives other pixels, or a file another layout
 RESIZE = ("stretch", "crop")
 _STUBS = {"BUFR", "GRIB", "HDF5", "MPEG"}  # Pillow names these formats but cannot decode them
+_OF_TESTS = {"test", "ground_truth"}  # MVTec's folders of images with defects, and of masks
 _ABNORMAL = {"abnormal", "anomaly", "bad", "defect", "defective", "ground_truth", "test"}
 _LISTED = 10  # broken files named in the warning
 
@@ -155,6 +156,49 @@ def by_folder(names: Sequence[str]) -> dict[str, str]:
     return {name: name.split("/")[0] if "/" in name else "" for name in names}
 
 
+def all_by_folder(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Every name with its category; warns of a dataset whose test images are among them."""
+    parts = [name.split("/")[:-1] for name in names]
+    tests = sorted({part for path in parts for part in path if part.lower() in _OF_TESTS})
+    if tests and any(pair == ("train", "good") for path in parts for pair in _pairs(path)):
+        warnings.warn(
+            f"expected a folder of images for a bank, got the dataset {str(folder)!r}: its "
+            f"{' and '.join(tests)} images are taken too; give a folder such as train/good",
+            stacklevel=4,
+        )
+    return by_folder(names)
+
+
+def defect_part(folder: Path) -> str | None:
+    """``"test"`` or ``"ground_truth"`` if an MVTec category's folder of that name is given.
+
+    Or one below it, other than ``good``, where the category's ``train`` or ``ground_truth`` can be
+    seen. None for any other folder.
+    """
+    folder = folder.resolve()
+    if folder.name.lower() in _OF_TESTS:
+        return folder.name
+    above = folder.parent
+    if above.name.lower() not in _OF_TESTS or folder.name == "good":
+        return None
+    known = any((above.parent / name).is_dir() for name in ("train", "ground_truth"))
+    return f"{above.name}/{folder.name}" if known else None
+
+
+def normal_only(folder: Path) -> None:
+    """Refuse a folder of test images or masks.
+
+    Raises:
+        ValueError: :func:`defect_part` knows it.
+    """
+    part = defect_part(folder)
+    if part is not None:
+        raise ValueError(
+            f"expected a folder of normal images, got {part} of an MVTec layout in "
+            f"{str(folder)!r}, which holds defects or masks; give the category's train/good"
+        )
+
+
 def normal_by_folder(folder: Path, names: Sequence[str]) -> dict[str, str]:
     """The normal images among the names, each with its category, ``""`` for none.
 
@@ -167,7 +211,7 @@ def normal_by_folder(folder: Path, names: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
     for name in names:
         parts = name.split("/")[:-1]
-        for at, pair in enumerate(zip(parts, parts[1:], strict=False)):
+        for at, pair in enumerate(_pairs(parts)):
             if pair == ("train", "good"):
                 labels[name] = "/".join(parts[:at]) or folder.resolve().name
                 break
@@ -188,6 +232,10 @@ def normal_by_folder(folder: Path, names: Sequence[str]) -> dict[str, str]:
             f"got both ({loose[0]} is in no category); move {len(loose)} files into a folder"
         )
     return labels
+
+
+def _pairs(parts: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(parts, parts[1:], strict=False))
 
 
 def luma(rgb: Bytes) -> Bytes:

@@ -1,7 +1,7 @@
 """Pictures of batches: mask overlays, contact sheets, PNG files written whole or not at all.
 
-Everything here draws what it is given on the CPU; what to draw is decided in :mod:`anoaug.cli`.
-Needs Pillow, imported where it is used.
+Everything here draws what it is given on the CPU: :func:`preview` what a synthesizer does, the rest
+what its callers chose. Needs Pillow, imported where it is used.
 """
 
 from __future__ import annotations
@@ -195,6 +195,90 @@ def comparison(
         [[caption for _, caption in unit] for unit in units],
         title=title, subtitle=subtitle, groups=groups,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def preview(
+    synth: Synthesizer,
+    images: Tensor,
+    path: str | os.PathLike[str] | None = None,
+    rows: int = 8,
+    **call: Any,
+) -> Image:
+    """What a synthesizer, ready-made or composed, makes of images: clean, anomalous, mask.
+
+    The same picture each time, and nothing of a training's randomness is used up: images are
+    numbered from 0 and the epoch is 0, unless ``call`` says otherwise. ``p`` is the synthesizer's:
+    with 0.5 about half of the rows are normal. In eval mode all are, as in calls.
+
+    Args:
+        synth: The synthesizer.
+        images: Normal images ``(B, C, H, W)`` as for its call. Of two channels the first is shown,
+            of four or more the first three.
+        path: A name that ends in ``.png``, to write the picture to in one step; None writes none.
+        rows: At most this many rows, one image in each (with ``views=True`` one view).
+        call: Keywords of the call, such as ``foreground=`` and ``slots=``, with one entry for each
+            image of ``images``.
+
+    Returns:
+        A Pillow image, RGB; captions tell the kind, what was drawn, and the mask's area.
+
+    Raises:
+        TypeError: Not a synthesizer, or images that its call refuses.
+        ValueError: No image or row, or a path that cannot be written; else as for the call.
+        ImportError: Pillow is missing.
+
+    Example:
+        Look at a composed synthesizer before training with it::
+
+            from anoaug import viz
+
+            viz.preview(synth, images[:8], "preview.png")
+    """
+    if not isinstance(synth, Synthesizer):
+        raise TypeError(
+            f"synth: expected an anoaug.Synthesizer, got {type(synth).__name__}; "
+            "anoaug.create('cutpaste') makes one"
+        )
+    if rows < 1 or len(checks.images(images)) == 0:
+        raise ValueError(f"rows, images: expected 1 or more, got {rows} and {list(images.shape)}")
+    if path is not None:
+        path = png_path(path)
+    if call.get("params") is None:
+        call = {"index": range(len(images)), "epoch": 0, **call}
+    batch = synth(images, **call)
+    source = batch.extras.get("source_row", torch.arange(len(batch.image))).tolist()
+    before = images if batch.clean is None else batch.clean
+    clean = _presentable(before, synth if synth.clean == "output" else None)
+    shown = _presentable(batch.image, synth)
+    tinted = overlay(shown, batch.mask)
+    panels: list[list[Tensor | None]] = []
+    captions = []
+    for at in sorted(range(len(shown)), key=source.__getitem__)[:rows]:
+        kind = synth.kinds[int(batch.kind[at])]
+        _, area = captions_of(synth, batch, at)
+        told = ", ".join(_told(synth, batch, at)) if int(batch.label[at]) else "unchanged"
+        original = clean[source[at] if batch.clean is None else at]
+        panels.append([original, shown[at], tinted[at]])
+        captions.append([f"{source[at]}\nclean", f"{kind}\n{told}", area])
+    sheet = contact_sheet(panels, captions, title=synth.name)
+    if path is not None:
+        save_png(sheet, path)
+    return sheet
+
+
+def _presentable(images: Tensor, normalised: Synthesizer | None) -> Tensor:
+    """Images as :func:`pixels` takes them: not normalised, in [0, 1], of 1 or 3 channels."""
+    if images.dtype.is_floating_point:
+        images = images.float()
+        if normalised is not None and normalised.mean is not None and normalised.std is not None:
+            mean, std = (
+                torch.tensor(tuple(each), device=images.device)[:, None, None]
+                for each in (normalised.mean, normalised.std)
+            )
+            images = images * std + mean
+        images = images.clamp(0.0, 1.0)
+    return pixels(images[:, : 3 if images.shape[1] >= 3 else 1])
 
 
 def captions_of(synth: Synthesizer, batch: AnomalyBatch, at: int) -> tuple[str, str]:

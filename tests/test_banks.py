@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,30 @@ class TestFromFolder:
         bank = mapped(tmp_path / "set", DonorBank)
         assert bank.categories == ("bolt", "nut")
         assert torch.equal(bank.data, images[[0, 2]])
+
+    @pytest.mark.parametrize("part", ["test", "ground_truth", "test/bad", "ground_truth/bad"])
+    def test_donors_from_tests_or_masks_are_refused(self, tmp_path: Path, part: str) -> None:
+        saved(tmp_path / "bolt", ["train/good/0.png", "test/bad/0.png", "ground_truth/bad/0.png"])
+        with pytest.raises(ValueError, match=f"got {part} of an MVTec .* train/good"):
+            DonorBank.from_folder(tmp_path / "bolt" / part, size=4, progress=False)
+
+    @pytest.mark.parametrize("part", ["bolt/train/good", "bolt/test/good", "test/mine"])
+    def test_donors_from_normal_folders_are_taken(self, tmp_path: Path, part: str) -> None:
+        saved(tmp_path / part, ["0.png"])
+        assert len(DonorBank.from_folder(tmp_path / part, size=4, progress=False)) == 1
+
+    def test_textures_from_a_dataset_are_warned_of_once(self, tmp_path: Path) -> None:
+        saved(tmp_path / "bolt", ["train/good/0.png", "test/bad/0.png", "ground_truth/bad/0.png"])
+        with pytest.warns(UserWarning, match="its ground_truth and test images") as caught:
+            TextureBank.from_folder(tmp_path, size=4, progress=False)
+        assert len(caught) == 1 and caught[0].filename == __file__
+
+    @pytest.mark.parametrize("part", ["bolt/train/good", "bolt/test"])
+    def test_textures_from_a_part_of_a_dataset_are_not(self, tmp_path: Path, part: str) -> None:
+        saved(tmp_path / part, ["0.png"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            TextureBank.from_folder(tmp_path, size=4, progress=False)
 
     def test_real_donors_are_the_200_normal_ones(self, data_dir: Path) -> None:
         bank = DonorBank.from_folder(data_dir / "bsd_pitting", size=32, progress=False)

@@ -88,6 +88,21 @@ def test_methods_of_a_family(run):
     assert [each["name"] for each in json.loads(result.out)] == methods.list_methods("external")
 
 
+@pytest.mark.parametrize("name", methods.list_methods())
+def test_one_method_is_told_in_full(run, name: str):
+    told, result = anoaug.describe(name), run("methods", name)
+    shown = " ".join(result.out.split())
+    texts = [told["paper"], told["matches"], *told["deviations"], *told["defects"]]
+    texts += [f"{keyword}={value!r}" for keyword, value in told["defaults"].items()]
+    assert result.code == 0
+    assert [text for text in texts if " ".join(text.split()) not in shown] == []
+
+
+def test_one_method_as_json(run):
+    (found,) = json.loads(run("methods", "cutpaste", "--json").out)
+    assert found["name"] == "cutpaste" and found["defaults"]["area"] == [0.02, 0.15]
+
+
 def test_methods_as_json_carry_defaults_and_deviations(run):
     found = {each["name"]: each for each in json.loads(run("methods", "--json").out)}
     assert found["cutpaste"]["defaults"]["area"] == [0.02, 0.15]
@@ -243,6 +258,17 @@ def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
     assert gaps[1:-1].max(initial=0) - gaps[1:-1].min(initial=count) <= 1
 
 
+@pytest.mark.parametrize(("part", "warned"), [("test", 1), ("ground_truth", 1), ("good", 0)])
+def test_preview_of_tests_or_masks_is_warned_of(
+    run, folder: Path, tmp_path: Path, part: str, warned: int
+):
+    folder.rename(tmp_path / part)
+    result = run("preview", part, "-m", "cutpaste", "-n", 1, "--size", 16)
+    assert result.code == 0
+    assert result.err.count("anoaug: warning: ") == warned
+    assert result.err.count("not known to be normal; give train/good") == warned
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 
@@ -253,6 +279,9 @@ def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
         ("previw", "choose from"),
         ("methods --family exernal", "did you mean external?"),
         ("methods --json --markdown", "not allowed with"),
+        ("methods DRAEM", "did you mean draem?"),
+        ("methods draem --markdown", "'draem' alone or with --json"),
+        ("methods draem --family external", "'draem' alone or with --json"),
         ("preview", "or --demo"),
         ("preview normal --demo", "give one of the two"),
         ("preview normal -m dream", "did you mean draem?"),

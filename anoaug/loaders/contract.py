@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,18 @@ Names = str | tuple[str, ...]
 KIND, CLEAN, PARAMS, EXTRAS = "kind", "clean", "anomaly_params", "anomaly_extras"
 
 
+class IndexedImage(NamedTuple):
+    """A bare image, or a batch of them, and its index; torch collates named tuples to their kind.
+
+    Attributes:
+        image: ``(C, H, W)``, or ``(B, C, H, W)`` in a batch.
+        index: The sample's number, or int64 ``[B]``.
+    """
+
+    image: Any
+    index: Any
+
+
 @dataclass(frozen=True)
 class BatchContract:
     """How a batch becomes the synthesizer's arguments, and its answer a batch again.
@@ -29,7 +42,7 @@ class BatchContract:
     ``"anomaly_extras"``. Other keys are kept.
 
     A **tuple or list** ``(images, *rest)`` gives the tuple ``(AnomalyBatch, *rest)``; a **tensor**
-    gives an ``AnomalyBatch``.
+    (with its index an :class:`IndexedImage`) gives an ``AnomalyBatch``.
 
     Tensors are moved to the device, inside nested containers too, except index and category:
     sampling reads them on the host. With ``views=True`` the rest keeps its own number of rows.
@@ -39,7 +52,7 @@ class BatchContract:
         mask: Key of the masks ``(B, 1, H, W)`` or ``(B, H, W)``; of several, the one the batch
             has. The mask is written there, or to the first where there was none.
         label: Key of the labels ``[B]``, above 0 for a defect; likewise. If your labels are
-            classes, give a key they do not have.
+            classes, give a key they do not have; with None labels are neither read nor written.
         index: Key of the sample indices ``[B]``, or in a tuple their position, from where they are
             taken out; None ignores them.
         category: Key of the categories; None ignores them.
@@ -48,15 +61,30 @@ class BatchContract:
 
     image: str = "image"
     mask: Names = ("mask", "gt_mask")
-    label: Names = ("label", "gt_label")
+    label: Names | None = ("label", "gt_label")
     index: str | int | None = "index"
     category: str | None = "category"
     foreground: str | None = "foreground"
 
     def for_batch(self, batch: Any, indexed: bool) -> BatchContract:
         """This contract for a batch that may come from an IndexedDataset (index last in tuples)."""
+        indexed = indexed or isinstance(batch, IndexedImage)
         last = indexed and isinstance(batch, (tuple, list)) and isinstance(self.index, str)
         return replace(self, index=-1) if last else self
+
+    def warn_of_classes(self, batch: Any) -> None:
+        """Warn if the labels that are read look like classes. Reads them: not for every batch."""
+        name = _present(self.label, batch) if isinstance(batch, Mapping) else None
+        labels = batch.get(name) if name is not None else None
+        if not isinstance(labels, Tensor) or labels.dtype.is_floating_point or labels.is_complex():
+            return
+        if labels.numel() and int(labels.max()) > 1:
+            warnings.warn(
+                f"label: expected 0 and 1 under {name!r}, got {int(labels.max())}; every label "
+                "above 0 counts as a real defect: if yours are classes, give a key the batch does "
+                "not have (label='anomaly_label') or label=None",
+                stacklevel=4,
+            )
 
     def structure(self, batch: Any, synth: Synthesizer) -> tuple[Any, ...]:
         """What may not change between batches: the container and its length or the keys read.
@@ -80,6 +108,8 @@ class BatchContract:
                     f"index: expected a position behind the images, got {self.index} for "
                     f"{_described(batch)}; leave it out if the batch has no index"
                 )
+        if isinstance(batch, IndexedImage):
+            return ("indexed tensor",)
         if isinstance(batch, Tensor):
             return ("tensor",)
         if isinstance(batch, (tuple, list)) and batch:
@@ -132,6 +162,9 @@ class BatchContract:
             return self._apply_mapping(batch, synth, epoch, device)
         if isinstance(batch, Tensor):
             return synth(moved(batch, device), epoch=epoch)
+        if isinstance(batch, IndexedImage):
+            index = None if self.index is None else batch.index
+            return synth(moved(batch.image, device), index=index, epoch=epoch)
         images, *rest = batch
         index = None
         if isinstance(self.index, int):
@@ -156,11 +189,11 @@ class BatchContract:
             category=_optional(out, self.category),
             foreground=_optional(out, self.foreground),
             slots=given,
-            mask=None if mask in given else out.get(mask),
-            label=out.get(label),
+            mask=None if mask in given else _optional(out, mask),
+            label=_optional(out, label),
         )
-        out |= {self.image: made.image, mask: made.mask, label: made.label, KIND: made.kind}
-        out[PARAMS] = made.params
+        out |= {self.image: made.image, KIND: made.kind, PARAMS: made.params}
+        out |= {key: part for key, part in ((mask, made.mask), (label, made.label)) if key}
         if made.clean is not None:
             out[CLEAN] = made.clean
         if made.extras:
@@ -208,14 +241,14 @@ def _optional(batch: Mapping[str, Any], key: str | int | None) -> Any:
     return batch.get(key) if isinstance(key, str) else None
 
 
-def _tuple(names: Names) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _tuple(names: Names | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-def _present(names: Names, batch: Mapping[str, Any]) -> str:
-    """The name the batch has, else the first."""
+def _present(names: Names | None, batch: Mapping[str, Any]) -> str | None:
+    """The name the batch has, else the first, if there is any."""
     known = _tuple(names)
-    return next((name for name in known if name in batch), known[0])
+    return next((name for name in known if name in batch), known[0] if known else None)
 
 
 def _described(batch: Any) -> str:

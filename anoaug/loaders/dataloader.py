@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, Subset, default_collate
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, default_collate
 
 from ..synthesizer import Synthesizer
-from .contract import BatchContract, Names, tensors
+from .contract import BatchContract, IndexedImage, Names, tensors
 
 
 class IndexedDataset(Dataset[Any]):
     """A map-style dataset whose samples say which they are, for reproducible anomalies.
 
     A mapping gets the index under ``key``; a tuple (or list) at its end; anything else becomes the
-    tuple ``(sample, index)``. AnomalyLoader and AnomalyCollate then make anomalies a function of
-    (seed, epoch, index) alone, whatever the batch size, the order or the number of workers, and
-    take the index out of tuples again. It is found as the loader's dataset, also inside ``Subset``
-    (the index is then the full dataset's); wrapped otherwise, say ``index=-1``.
+    named tuple ``(image, index)``, which torch's collating keeps. AnomalyLoader and AnomalyCollate
+    then make anomalies a function of (seed, epoch, index) alone, whatever the batch size, the order
+    or the number of workers, and take the index out of tuples again. It is found as the loader's
+    dataset, also inside ``Subset`` (the index is then the full dataset's); wrapped otherwise, say
+    ``index=-1``. Several datasets are indexed together: ``IndexedDataset(ConcatDataset(...))``.
 
     Other attributes are the dataset's own.
 
@@ -69,8 +71,9 @@ class IndexedDataset(Dataset[Any]):
                     "another key=, or leave IndexedDataset out if it is the sample's index"
                 )
             return {**sample, self.key: number}
-        parts = sample if isinstance(sample, (tuple, list)) else (sample,)
-        return _IndexedSample((*parts, number))
+        if isinstance(sample, (tuple, list)):
+            return _IndexedSample((*sample, number))
+        return IndexedImage(sample, number)
 
     def _number(self, index: int) -> int:
         number = operator.index(index)
@@ -113,7 +116,7 @@ class AnomalyCollate:
         *,
         image: str = "image",
         mask: Names = ("mask", "gt_mask"),
-        label: Names = ("label", "gt_label"),
+        label: Names | None = ("label", "gt_label"),
         index: str | int | None = "index",
         category: str | None = "category",
         foreground: str | None = "foreground",
@@ -121,6 +124,7 @@ class AnomalyCollate:
         self.synth = _synthesizer(synth)
         self.collate = default_collate if collate is None else collate
         self.contract = BatchContract(image, mask, label, index, category, foreground)
+        self._looked = False
         self.synth.share_memory()
 
     def set_epoch(self, epoch: int) -> None:
@@ -130,9 +134,14 @@ class AnomalyCollate:
     def __call__(self, samples: list[Any]) -> Any:
         """The samples as a batch with anomalies."""
         batch = self.collate(samples)
-        indexed = len(samples) > 0 and isinstance(samples[0], _IndexedSample)
-        contract = self.contract.for_batch(batch, indexed)
+        first = samples[0] if len(samples) > 0 else None
+        if isinstance(first, IndexedImage) and isinstance(batch, (tuple, list)) and len(batch) == 2:
+            batch = IndexedImage(*batch)  # a collate function of one's own may make a list of it
+        contract = self.contract.for_batch(batch, isinstance(first, _IndexedSample))
         contract.structure(batch, self.synth)
+        if not self._looked:
+            contract.warn_of_classes(batch)
+            self._looked = True
         return contract.apply(batch, self.synth, epoch=None)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,7 +175,8 @@ class AnomalyLoader:
 
     Raises:
         TypeError: Not an iterable or not a synthesizer, or a batch is of no known structure.
-        ValueError: A batch is of another structure than the first.
+        ValueError: A CUDA device that is not there, or a batch is of another structure than the
+            first.
 
     Example:
         With a dataset of ``(image, target)``::
@@ -184,7 +194,7 @@ class AnomalyLoader:
         *,
         image: str = "image",
         mask: Names = ("mask", "gt_mask"),
-        label: Names = ("label", "gt_label"),
+        label: Names | None = ("label", "gt_label"),
         index: str | int | None = "index",
         category: str | None = "category",
         foreground: str | None = "foreground",
@@ -199,9 +209,10 @@ class AnomalyLoader:
             raise ValueError(f"prefetch: expected a whole number >= 0, got {prefetch!r}")
         self.loader = loader
         self.synth = _synthesizer(synth)
-        self.device = None if device is None else torch.device(device)
+        self.device = None if device is None else _device(device)
         self.contract = BatchContract(image, mask, label, index, category, foreground)
         self.prefetch = prefetch
+        self._looked = False
         self._next_epoch = 0
         self._pass: _Pass | None = None
         self._side: _SideStream | None = None
@@ -271,6 +282,10 @@ class AnomalyLoader:
             contract = self.contract.for_batch(batch, isinstance(dataset, IndexedDataset))
             structure = contract.structure(batch, self.synth)
             first = structure if first is None else first
+            if not self._looked:
+                contract.warn_of_classes(batch)
+                _warn_of_wrapped_index(getattr(self.loader, "dataset", None), contract, batch)
+                self._looked = True
             if structure != first:
                 raise ValueError(
                     f"batch: expected {first} like the first batch of this iteration, got "
@@ -386,6 +401,38 @@ def _ahead(items: Iterator[Any], count: int) -> Iterator[Any]:
             raise failure
         finally:
             del failure  # its traceback holds this frame: a cycle would keep workers alive
+
+
+def _warn_of_wrapped_index(dataset: Any, contract: BatchContract, batch: Any) -> None:
+    """Warn if an IndexedDataset lies where its numbers repeat or are not looked for."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    joined = isinstance(dataset, ConcatDataset)
+    parts = dataset.datasets if joined else [getattr(dataset, "dataset", None)]
+    if isinstance(dataset, IndexedDataset) or contract.index is None:
+        return
+    listed = isinstance(batch, (tuple, list)) and not isinstance(batch, IndexedImage)
+    unseen = listed and isinstance(contract.index, str)
+    if any(isinstance(part, IndexedDataset) for part in parts) and (joined or unseen):
+        kind = type(dataset).__name__
+        what = "the numbers of its parts repeat" if joined else "the index is taken for a target"
+        mend = "" if joined else ", or say index=-1"
+        warnings.warn(
+            f"dataset: expected IndexedDataset around {kind}, got it inside, where {what} and "
+            f"anomalies are not a function of the sample; use IndexedDataset({kind}(...)){mend}",
+            stacklevel=4,
+        )
+
+
+def _device(value: torch.device | str) -> torch.device:
+    device = torch.device(value)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: expected one that is here, got {str(device)!r} where torch finds "
+            f"{torch.cuda.device_count()} CUDA devices; use device=None or 'cpu', or look what is "
+            "missing with anoaug doctor"
+        )
+    return device
 
 
 def _synthesizer(value: Any) -> Synthesizer:

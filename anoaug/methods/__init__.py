@@ -20,6 +20,21 @@ from ..synthesizer import Synthesizer
 
 FAMILIES = ("self-contained", "external", "inpainting")
 
+# What people call keywords; and what they take for keywords, with the place where it belongs.
+_SYNONYMS = {
+    "probability": "p",
+    "prob": "p",
+    "texture": "textures",
+    "dtd": "textures",
+    "beta": "opacity",
+}
+_ELSEWHERE = {
+    "foreground": "pass it at the call: synth(images, foreground=...)",
+    "category": "pass it at the call: synth(images, category=...)",
+    "device": "leave it out: the device follows the images",
+    "size": "leave it out: the size follows the images",
+}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -98,11 +113,18 @@ def get(name: str) -> Method:
     """A method by name.
 
     Raises:
+        TypeError: Not a string.
         ValueError: Unknown; the message names the nearest.
     """
     _discover()
+    if not isinstance(name, str):
+        raise TypeError(
+            f"method: expected a name such as 'draem', got {type(name).__name__}; "
+            "anoaug.list_methods() gives the names"
+        )
     if name not in _METHODS:
-        raise ValueError(f"method: {name!r} is unknown; {checks.nearest(name, _METHODS)}")
+        hint = checks.nearest(name.lower().replace("-", "_"), _METHODS)
+        raise ValueError(f"method: {name!r} is unknown; {hint}")
     return _METHODS[name]
 
 
@@ -128,26 +150,54 @@ def create(name: str, /, **keywords: Any) -> Synthesizer:
 
     Args:
         name: A name from :func:`list_methods`.
-        keywords: Any keyword of the method (see :func:`describe`) or of
-            :class:`anoaug.Synthesizer`; ``name=`` names the kind of anomaly.
+        keywords: Any keyword of the method, which ``describe(name)["defaults"]`` lists with their
+            published values, or of :class:`anoaug.Synthesizer` (``describe(name)["common"]``);
+            ``name=`` names the kind of anomaly.
+
+    Returns:
+        A synthesizer; call it on a batch of normal images ``(B, C, H, W)``.
 
     Raises:
         ValueError: Unknown method; the message names the nearest.
-        TypeError: Unknown keyword; the message names the nearest.
+        TypeError: No name, or an unknown keyword; the message names the nearest.
+
+    Example:
+        Half of the images get a pasted patch of 5 to 20 % of their area::
+
+            synth = anoaug.create("cutpaste", p=0.5, area=(0.05, 0.2), seed=0)
+            batch = synth(images)  # batch.image, batch.mask, batch.label
     """
     chosen = get(name)
     known = {**common_keywords(), **chosen.defaults()}
     for keyword in keywords:
         if keyword not in known:
             raise TypeError(
-                f"create({name!r}): {keyword!r} is not a keyword of it; "
-                f"{checks.nearest(keyword, known)}"
+                f"create({name!r}): {keyword!r} is not a keyword of it; {_hint(keyword, known)}"
             )
     return chosen.build(**{"name": name, **keywords})
 
 
+def _hint(keyword: str, known: dict[str, Any]) -> str:
+    """What was probably meant by an unknown keyword."""
+    said = keyword.lower()
+    if said in _ELSEWHERE:
+        return _ELSEWHERE[said]
+    meant = _SYNONYMS.get(said, said)
+    return f"did you mean {meant}?" if meant in known else checks.nearest(said, known)
+
+
 def describe(name: str) -> dict[str, Any]:
-    """What a method is: family, paper, defect and surface classes, defaults, needs, deviations."""
+    """What a method is, in words and values; ``anoaug methods NAME`` prints it.
+
+    Returns:
+        ``name``, ``family``, ``paper``, ``matches`` (whether paper or code), ``deviations`` from
+        it, ``defects`` it resembles, ``surfaces`` it suits, ``needs`` (what it cannot do without),
+        ``defaults`` (its own keywords for :func:`create` with their published values) and
+        ``common`` (those of every method).
+
+    Raises:
+        TypeError, ValueError: As for :func:`create`.
+    """
     chosen = get(name)
     return {
         "name": chosen.name,

@@ -84,7 +84,10 @@ def cutpaste(
     "cutpaste_scar",
     family="self-contained",
     paper=PAPER,
-    matches="the paper's ranges, in pixels at the working size of 256",
+    matches=(
+        "the paper's ranges, in pixels at the working size of 256, truncated to whole pixels (2 to "
+        "15 by 10 to 24) as in the common port; give width= and length= for other image sizes"
+    ),
     deviations=(COLOUR, EXACT, "a mask is returned: the pasted footprint"),
     defects=("scratch", "crack", "thin foreign object"),
     surfaces=("texture", "object"),

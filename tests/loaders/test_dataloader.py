@@ -366,6 +366,7 @@ class FakeStream:
 @pytest.fixture
 def fake_stream(monkeypatch):
     monkeypatch.setattr(dataloader, "_SideStream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(FakeStream, "log", [])
     return FakeStream
 

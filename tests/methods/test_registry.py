@@ -54,11 +54,25 @@ def test_an_unknown_family_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("dream", "draem"), ("cut_paste", "cutpaste"), ("destsg", "destseg")]
+    ("wrong", "right"),
+    [
+        ("dream", "draem"),
+        ("DRAEM", "draem"),
+        ("CutPaste-Scar", "cutpaste_scar"),
+        ("cut_paste", "cutpaste"),
+        ("destsg", "destseg"),
+    ],
 )
 def test_an_unknown_method_names_the_nearest(wrong: str, right: str) -> None:
     for call in (anoaug.create, anoaug.describe):
         with pytest.raises(ValueError, match=f"'{wrong}' is unknown; did you mean .*{right}"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"draem"])
+def test_what_is_no_name_is_refused(wrong: Any) -> None:
+    for call in (anoaug.create, anoaug.describe):
+        with pytest.raises(TypeError, match="expected a name such as 'draem', got .*list_methods"):
             call(wrong)
 
 
@@ -95,6 +109,31 @@ def test_an_unknown_keyword_names_the_nearest(name: str, wrong: str, right: str)
         TypeError, match=f"'{wrong}' is not a keyword of it; did you mean .*{right}"
     ):
         anoaug.create(name, **{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "hint"),
+    [
+        ("draem", "probability", "did you mean p?"),
+        ("cutpaste", "prob", "did you mean p?"),
+        ("cutpaste", "P", "did you mean p?"),
+        ("draem", "DTD", "did you mean textures?"),
+        ("draem", "beta", "did you mean opacity?"),
+        ("draem", "Opacity", "did you mean opacity?"),
+        ("cutpaste", "foreground", "synth(images, foreground=...)"),
+        ("cutpaste", "device", "follows the images"),
+        ("draem", "size", "follows the images"),
+    ],
+)
+def test_what_people_call_keywords_is_understood(name: str, wrong: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"'{wrong}' is not a keyword of it; .*{re.escape(hint)}$"):
+        anoaug.create(name, **{wrong: 1})
+
+
+def test_a_synonym_of_what_a_method_lacks_is_not_proposed() -> None:
+    with pytest.raises(TypeError, match="not a keyword") as caught:
+        anoaug.create("cutpaste", dtd=1)
+    assert "textures" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
