@@ -46,8 +46,8 @@ class _OneThread(threading.local):
     """One torch thread while a render runs: these ops are too small to share out.
 
     Threads that wait for each other at every op halve the speed, and more so on a busy machine. The
-    number belongs to the calling thread (OpenMP's), so each sets and restores its own. A thread that
-    uses torch for the first time meanwhile starts with one.
+    number belongs to the calling thread (OpenMP's), so each sets and restores its own. A thread
+    that uses torch for the first time meanwhile starts with one.
     """
 
     before = 1
