@@ -15,6 +15,8 @@ from .checks import one_of
 from .masks import Range, between
 from .parts import Context, Part, Values, part
 
+__all__ = ["Blend", "Feather", "Hard", "Opacity"]
+
 MIXES = ("over", "add", "multiply")
 
 

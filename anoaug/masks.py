@@ -15,6 +15,8 @@ from . import checks
 from .checks import one_of
 from .parts import Context, Floats, Frame, Part, Values, part
 
+__all__ = ["Everywhere", "Foreground", "Given", "Mask", "MaskPart", "Perlin", "Rectangle"]
+
 Range = tuple[float, float]
 
 

@@ -20,6 +20,8 @@ from .parts import BankInfo, Context, Floats, Part, Values, part
 from .photometric import ColorJitter, RandomOps, Stages
 from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
 
+__all__ = ["BatchDonor", "Constant", "Donor", "Noise", "Own", "Source", "Texture"]
+
 Photometric = RandomOps | ColorJitter
 part(RandomOps)
 part(ColorJitter)

@@ -137,7 +137,7 @@ def test_a_call_does_not_synchronise(strict: None) -> None:
     synth(images)  # compiles, fills caches, looks at the content
     torch.cuda.set_sync_debug_mode("error")
     out = synth(images)
-    synth(images, foreground=out.mask)
+    synth(images, foreground=out.mask, mask=out.mask, label=[0, 1, 0, 1])
     synth(images, params=out.params)
     out.boxes()
 
@@ -151,6 +151,38 @@ def test_a_captured_call_equals_a_plain_one() -> None:
         other = images.roll(epoch, 0)
         truth = synth(other, index=index, epoch=epoch)
         assert_same(captured(other, index=index, epoch=epoch), truth)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_device_that_is_not_the_current_one() -> None:
+    images = batch(torch.uint8, (256, 256)).to("cuda:1")
+    synth = anoaug.Synthesizer(*recipes()["draem"], seed=0)
+    truth = anoaug.Synthesizer(*recipes()["draem"], seed=0)
+    assert_same(synth(images), truth(images.cpu()))
+
+
+def test_one_row_of_params_serves_every_image() -> None:
+    images = batch(torch.uint8, (256, 256)).cuda()
+    synth = anoaug.Synthesizer(*recipes()["draem"], seed=0, p=1.0)
+    params = synth(images).params
+    out = synth(images, params=params._replace(table=params.table[:1].expand(len(images), -1)))
+    assert (out.mask == out.mask[:1]).all()
+
+
+def test_a_captured_call_takes_its_foreground_along() -> None:
+    images = batch(torch.uint8, (256, 256)).cuda()
+    synth = anoaug.Synthesizer(*recipes()["draem"], seed=0, p=1.0)
+    left = torch.zeros(len(images), 1, 256, 256, device="cuda")
+    left[..., :128] = 1.0
+    captured = synth.capture(images, foreground=left)
+    index = range(len(images))
+    out = captured(images, index=index, epoch=0, foreground=1.0 - left)
+    assert_same(out, synth(images, index=index, epoch=0, foreground=1.0 - left))
+    with pytest.raises(ValueError, match="must not stay"):
+        captured(images, index=index, epoch=0)
+    synth.eval()
+    with pytest.raises(RuntimeError, match="eval mode"):
+        captured(images, index=index, epoch=0, foreground=left)
 
 
 def test_a_call_is_one_kernel() -> None:

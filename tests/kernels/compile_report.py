@@ -52,6 +52,10 @@ CASES = [
     ("union-u8-sm80", "cutpaste_union", torch.uint8, torch.uint8, False, 80),
     ("union-fp32", "cutpaste_union", torch.float32, torch.float32, False, 90),
     ("layers-u8", "four_layers", torch.uint8, torch.uint8, False, 90),
+    ("draem-all-outputs", "draem", torch.uint8, torch.bfloat16, False, 90),
+    ("draem-nhwc-out", "draem", torch.uint8, torch.uint8, True, 90),
+    ("union-5-channels", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
+    ("union-grey", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
     ("field", "draem", torch.uint8, torch.uint8, False, 90),
 ]
 
@@ -61,18 +65,22 @@ def compiled(
 ) -> Any:
     """Compile one case; returns Triton's compiled kernel."""
     synth = SYNTHESIZERS[method]
-    layout = recipe.layout_of(synth.laws(3, taken))
-    constants = dict(ops.kernel_constants(layout, -1, False, False))
+    everything = "all-outputs" in name
+    channels = {"union-5-channels": 5, "union-grey": 1}.get(name, 3)
+    layout = recipe.layout_of(synth.laws(channels, taken))
+    constants = dict(
+        ops.kernel_constants(layout, 0 if everything else -1, changed=everything, soft=everything)
+    )
     by, bx = render.tile_shape(512, 512)
     kernel = render.field_kernel if name == "field" else render.render_kernel
     constants |= {
         "NORMALISE": taken != given,
-        "CLEAN": False,
+        "CLEAN": everything,
         "INTEGER": not taken.is_floating_point,
-        "C": 3,
-        "CG": 3,
+        "C": channels,
+        "CG": min(channels, 4),
         "IN_NHWC": nhwc,
-        "OUT_NHWC": False,
+        "OUT_NHWC": "nhwc-out" in name,
         "BY": by,
         "BX": bx,
         "END": constants["SPANS"][1],
