@@ -103,6 +103,14 @@ def pick(u: Floats, info: BankInfo, category: npt.NDArray[np.int64]) -> npt.NDAr
     return chosen
 
 
+def bank_widths(photometric: Photometric | None, channels: int) -> dict[str, int]:
+    """Columns of a gather from a bank: affine map, place in the bank, sharpness, stages."""
+    columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
+    if photometric is not None:
+        columns |= {"sharpness": 1, **stage_widths(channels)}
+    return columns
+
+
 def bank_columns(index: npt.NDArray[np.int32], info: BankInfo) -> dict[str, npt.NDArray[Any]]:
     """Where an image of a bank lies."""
     ones = np.ones(len(index), np.int32)
@@ -149,10 +157,7 @@ class Texture(Source):
 
     def columns(self, channels: int) -> dict[str, int]:
         """Affine map, place in the bank, sharpness, stages."""
-        columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
-        if self.photometric is not None:
-            columns |= {"sharpness": 1, **stage_widths(channels)}
-        return columns
+        return bank_widths(self.photometric, channels)
 
     def sample(self, context: Context) -> Values:
         """Draw image, rotation and ops."""
@@ -319,10 +324,7 @@ class Donor(Source):
 
     def columns(self, channels: int) -> dict[str, int]:
         """Affine map, place in the bank, sharpness, stages."""
-        columns = dict.fromkeys((*AFFINE, "image", "h", "w", "plane"), 1)
-        if self.photometric is not None:
-            columns |= {"sharpness": 1, **stage_widths(channels)}
-        return columns
+        return bank_widths(self.photometric, channels)
 
     def sample(self, context: Context) -> Values:
         """Draw donor, place and colour change."""
