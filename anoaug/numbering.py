@@ -71,7 +71,7 @@ class Numbering:
 
     def get_state(self) -> dict[str, int]:
         """Seed, epoch (-1 if it was never set) and counter."""
-        seed, epoch = self.state.tolist()
+        seed, epoch = self.state.tolist()  # host: the state lives there
         return {"seed": seed, "epoch": epoch, "counter": int(self.counter)}
 
     def set_state(self, state: dict[str, int]) -> None:
