@@ -61,7 +61,8 @@ class AnomalyBatch(NamedTuple):
     extras: dict[str, Tensor]
 
     def __repr__(self) -> str:
-        label = self.label.tolist() if self.label.device.type == "cpu" else "on the device"
+        here = self.label.device.type == "cpu"
+        label = self.label.tolist() if here else "on the device"  # host: only where it is there
         return (
             f"AnomalyBatch(image {list(self.image.shape)} {self.image.dtype} on "
             f"{self.image.device}, label {label}, extras {sorted(self.extras)})"

@@ -216,3 +216,19 @@ def one_of(name: str, value: str, known: Sequence[str]) -> str:
         hint = nearest(str(value), known)
         raise ValueError(f"{name}: expected one of {tuple(known)}, got {value!r}; {hint}")
     return value
+
+
+def numbers(name: str, value: Any) -> tuple[float, ...] | None:
+    """Numbers per channel as a tuple, or None; refuses anything else.
+
+    Raises:
+        TypeError: Not a sequence of numbers.
+    """
+    if value is None:
+        return None
+    try:
+        return tuple(float(one) for one in value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}: expected numbers per channel such as (0.485, 0.456, 0.406), got {value!r}"
+        ) from error

@@ -18,7 +18,7 @@ from torch import Tensor
 from .parts import reference_function
 from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
 from .reference.masks import Stack, f, gradient_noise, i, level_of, perlin, within
-from .reference.render import Rendered, fold_layer, indexable, store
+from .reference.render import Rendered, Wanted, fold_layer, indexable, store
 from .reference.sources import (
     BANK,
     BILINEAR,
@@ -72,31 +72,24 @@ def render(
     banks: Sequence[Tensor],
     norm: Tensor | None,
     layout: Layout,
-    foreground: int,
-    changed: bool,
-    soft: bool,
-    clean: bool,
-    dtype: torch.dtype,
+    wanted: Wanted,
 ) -> Rendered:
     """Render a batch; arguments and results are those of ``reference.render.render``."""
     # Autocast would let the matrix product of the colours round to bfloat16.
     with _one_thread, torch.autocast("cpu", enabled=False):
-        return _render(
-            image, table, slots, banks, norm, layout, foreground, changed, soft, clean, dtype
-        )
+        return _render(image, table, slots, banks, norm, layout, wanted)
 
 
 def _render(
     image: Tensor, table: Tensor, slots: Sequence[Tensor], banks: Sequence[Tensor],
-    norm: Tensor | None, layout: Layout, foreground: int, changed: bool, soft: bool, clean: bool,
-    dtype: torch.dtype,
+    norm: Tensor | None, layout: Layout, wanted: Wanted,
 ) -> Rendered:  # fmt: skip
     batch, _, height, width = image.shape
-    out = _copied(image, norm, dtype)
+    out = _copied(image, norm, wanted.dtype)
     mask = image.new_zeros((batch, 1, height, width), dtype=torch.float32)
     label = image.new_zeros(batch, dtype=torch.int64)
     kind = image.new_zeros(batch, dtype=torch.int64)
-    untouched = out.clone() if clean else out.new_empty(0)
+    untouched = out.clone() if wanted.clean else out.new_empty(0)
     y, x = _axes(height, width)
     readable = indexable(image)
     active = (table[:, ACTIVE] > 0).tolist()  # host: the table is a host tensor here
@@ -108,20 +101,20 @@ def _render(
         layers = [layer for layer in layout.layers if row[0, layer.gate] > 0]
         if not layers:
             continue
-        weights, pix = _weights(layers, row, y, x, n, slots, foreground)
+        weights, pix = _weights(layers, row, y, x, n, slots, wanted.foreground)
         if len(pix) < least:
             continue
         values = _values(readable, n, row, pix, layers, weights, banks, layout.peak)
         kept = weights.amax(0) if len(layers) > 1 else weights[0]
-        if changed:
+        if wanted.changed:
             start = readable[n].flatten(1)[:, pix].to(torch.float32)
             moved = (values - start).abs().amax(0) > row[0, TOLERANCE]
             kept = torch.where(moved, kept, 0.0)
             if (kept > 0.0).sum() < least:
                 continue
         planes = _indexable_view(out[n]).view(image.shape[1], -1)
-        planes[:, pix] = _indexable_view(store(values, norm, dtype))
-        mask[n].view(-1)[pix] = kept if soft else (kept > 0.0).to(torch.float32)
+        planes[:, pix] = _indexable_view(store(values, norm, wanted.dtype))
+        mask[n].view(-1)[pix] = kept if wanted.soft else (kept > 0.0).to(torch.float32)
         label[n] = 1
         kind[n] = i(row, KIND)[0, 0]
     return out, untouched, mask, label, kind

@@ -179,15 +179,12 @@ def _render(
     channels_last: bool,
     backend: str,
 ) -> reference.Rendered:
-    parsed = recipe.layout(layout)
+    wanted = reference.Wanted(foreground, changed, soft, clean, dtype)
     chosen = resolve_backend(backend, image.device)
     if chosen == "triton":
-        return _render_triton(
-            image, table, slots, banks, norm, layout, foreground, changed, soft, clean, dtype,
-            channels_last,
-        )  # fmt: skip
+        return _render_triton(image, table, slots, banks, norm, layout, wanted, channels_last)
     run = cpu.render if chosen == "cpu" else reference.render
-    out = run(image, table, slots, banks, norm, parsed, foreground, changed, soft, clean, dtype)
+    out = run(image, table, slots, banks, norm, recipe.layout(layout), wanted)
     if not channels_last:
         return out
     last = torch.channels_last
@@ -202,11 +199,7 @@ def _render_triton(
     banks: Sequence[Tensor],
     norm: Tensor | None,
     layout: str,
-    foreground: int,
-    changed: bool,
-    soft: bool,
-    clean: bool,
-    dtype: torch.dtype,
+    wanted: reference.Wanted,
     channels_last: bool,
 ) -> reference.Rendered:
     from .kernels import render as kernels
@@ -215,19 +208,20 @@ def _render_triton(
     image, table = natively_laid_out(image), table.contiguous()
     batch, _, height, width = image.shape
     memory = torch.channels_last if channels_last else torch.contiguous_format
-    out = torch.empty(image.shape, dtype=dtype, device=image.device, memory_format=memory)
-    untouched = torch.empty_like(out) if clean else None
+    out = torch.empty(image.shape, dtype=wanted.dtype, device=image.device, memory_format=memory)
+    untouched = torch.empty_like(out) if wanted.clean else None
     mask = torch.empty(batch, 1, height, width, dtype=torch.float32, device=image.device)
     label = torch.zeros(batch, dtype=torch.int64, device=image.device)
     kind = torch.empty_like(label)
+    constants = kernel_constants(layout, wanted.foreground, wanted.changed, wanted.soft)
+    tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
     if image.numel():
         with _current(image.device):
             kernels.launch(
-            image, out, untouched, mask, label, kind, table, norm, tuple(slots),
-            tuple(banks), kernel_constants(layout, foreground, changed, soft),
-            pixels=INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS,
-        )  # fmt: skip
-    empty = torch.empty(0, dtype=dtype, device=image.device)
+                image, out, untouched, mask, label, kind, table, norm, tuple(slots), tuple(banks),
+                constants, tile,
+            )  # fmt: skip
+    empty = torch.empty(0, dtype=wanted.dtype, device=image.device)
     return out, empty if untouched is None else untouched, mask, label, kind
 
 

@@ -100,7 +100,7 @@ class Synthesizer(nn.Module):
         self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
         if (mean is None) != (std is None):
             raise ValueError("mean, std: expected both or neither, got one; give both")
-        mean, std = (None if v is None else tuple(float(x) for x in v) for v in (mean, std))
+        mean, std = checks.numbers("mean", mean), checks.numbers("std", std)
         if std is not None and not 0 < min(std) <= max(std) <= 1:
             raise ValueError(f"std: expected numbers in (0, 1], got {std}; divide by 255?")
         if mean is not None and not 0 <= min(mean) <= max(mean) <= 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,24 @@ from .masks import f, i, level_of
 from .sources import round_clip
 
 Rendered = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class Wanted(NamedTuple):
+    """What a render is to give, besides what the table says.
+
+    Attributes:
+        foreground: Slot that confines every layer, or -1.
+        changed: Whether the mask keeps only pixels that differ by more than the tolerance.
+        soft: Whether the mask is the weight rather than {0, 1}.
+        clean: Whether the clean image is wanted in the output's dtype and normalisation.
+        dtype: Output dtype.
+    """
+
+    foreground: int
+    changed: bool
+    soft: bool
+    clean: bool
+    dtype: torch.dtype
 
 
 def layer_level(
@@ -91,11 +110,7 @@ def render(
     banks: Sequence[Tensor],
     norm: Tensor | None,
     layout: Layout,
-    foreground: int,
-    changed: bool,
-    soft: bool,
-    clean: bool,
-    dtype: torch.dtype,
+    wanted: Wanted,
 ) -> Rendered:
     """Render a batch.
 
@@ -106,11 +121,7 @@ def render(
         banks: uint8 ``[N, C, h, w]``.
         norm: float32 ``[2, C]``: scale and bias from image units to the output, or None.
         layout: How to read the table.
-        foreground: Slot that confines every layer, or -1.
-        changed: Whether the mask keeps only pixels that differ by more than the tolerance.
-        soft: Whether the mask is the weight rather than {0, 1}.
-        clean: Whether the clean image is wanted in the output's dtype and normalisation.
-        dtype: Output dtype.
+        wanted: What to give.
 
     Returns:
         image and clean ``[B, C, H, W]`` (clean empty if not wanted), mask float32 ``[B, 1, H, W]``,
@@ -124,7 +135,7 @@ def render(
     integer = not image.dtype.is_floating_point
     readable = indexable(image)
     for layer in layout.layers:
-        weight = layer_weight(layer, table, y, x, b, pix, slots, foreground)
+        weight = layer_weight(layer, table, y, x, b, pix, slots, wanted.foreground)
         weight = torch.where(f(table, ACTIVE) > 0.0, weight, 0.0)
         cover = torch.maximum(cover, weight)
         values = fold_layer(
@@ -133,7 +144,7 @@ def render(
         )  # fmt: skip
     if integer:
         values = round_clip(values, layout.peak)
-    if changed:
+    if wanted.changed:
         moved = (values - before).abs().amax(0) > f(table, TOLERANCE)
         cover = torch.where(moved, cover, 0.0)
     area = (cover > 0.0).sum(1, keepdim=True)
@@ -142,15 +153,15 @@ def render(
     cover = torch.where(counts, cover, 0.0)
     label = counts[:, 0].to(torch.int64)
     kind = label * i(table, KIND)[:, 0]
-    mask = cover if soft else (cover > 0.0).to(torch.float32)
+    mask = cover if wanted.soft else (cover > 0.0).to(torch.float32)
 
     def planes(v: Tensor) -> Tensor:
-        return store(v, norm, dtype).transpose(0, 1).reshape(image.shape).contiguous()
+        return store(v, norm, wanted.dtype).transpose(0, 1).reshape(image.shape).contiguous()
 
-    empty = torch.empty(0, dtype=dtype, device=device)
+    empty = torch.empty(0, dtype=wanted.dtype, device=device)
     return (
         planes(values),
-        planes(before) if clean else empty,
+        planes(before) if wanted.clean else empty,
         mask.reshape(batch, 1, height, width),
         label,
         kind,
