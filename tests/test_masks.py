@@ -15,39 +15,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import anoaug
-from anoaug import functional, masks, ops, parts, recipe, sources
+from anoaug import functional, masks, parts, sources
+from tests.drawing import (
+    DEVICE,
+    expect_uniform,
+    levels,
+    mask_columns,
+    needs_triton,
+    sizes,
+    some,
+)
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-needs_triton = pytest.mark.skipif(ops.triton_trouble() is not None, reason="needs Triton")
-some = settings(max_examples=40, deadline=None)
-sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 MANY = 4000
-
-
-def levels(mask: masks.Mask, size: tuple[int, int], index: Any, **keywords: Any) -> torch.Tensor:
-    """The level of a mask, ``[B, H, W]``."""
-    return functional.field(mask, size, list(index), **keywords)[:, 0]
-
-
-def columns_of(mask: masks.Mask, size: tuple[int, int], rows: int) -> dict[str, np.ndarray]:
-    """What a mask's law draws for some samples, float64 by column."""
-    synth = anoaug.Synthesizer(anoaug.Layer(mask, sources.Constant()), seed=0)
-    blank = torch.zeros(1, 1, *size, dtype=torch.uint8).expand(rows, -1, -1, -1)
-    table = synth.sample(blank, index=torch.arange(rows), epoch=0).numpy()
-    columns = recipe.recipe(synth.laws(1)).describe(table)
-    # Integers are stored as bits that may be signalling NaNs.
-    with np.errstate(invalid="ignore"):
-        return {
-            name.split(".")[3]: value.astype(np.float64)
-            for name, value in columns.items()
-            if ".mask." in name
-        }
-
-
-def expect_uniform(values: np.ndarray, low: float, high: float) -> None:
-    """Refuse numbers outside [low, high] or unevenly spread in it."""
-    assert low <= values.min() and values.max() <= high
-    assert stats.kstest((values - low) / (high - low), "uniform").pvalue > 1e-4
 
 
 # ---- rectangles ----------------------------------------------------------------------------------
@@ -71,7 +50,7 @@ rectangles = st.one_of(
 @some
 @given(mask=rectangles, size=sizes)
 def test_an_upright_rectangle_covers_exactly_its_pixels(mask: Any, size: tuple[int, int]) -> None:
-    drawn, box = levels(mask, size, range(4)) > 0, columns_of(mask, size, 4)
+    drawn, box = levels(mask, size, range(4)) > 0, mask_columns(mask, size, 4)
     for n in range(4):
         height, width = 2 * box["half_h"][n], 2 * box["half_w"][n]
         rows, columns = drawn[n].any(1).nonzero(), drawn[n].any(0).nonzero()
@@ -88,7 +67,7 @@ def test_an_upright_rectangle_covers_exactly_its_pixels(mask: Any, size: tuple[i
 def test_a_turned_rectangle_lies_inside_the_image(
     height: float, width: float, rotation: float, size: tuple[int, int]
 ) -> None:
-    box = columns_of(masks.Rectangle(height=height, width=width, rotation=rotation), size, 6)
+    box = mask_columns(masks.Rectangle(height=height, width=width, rotation=rotation), size, 6)
     cos, sin = np.abs(box["cos"]), np.abs(box["sin"])
     reach_y = cos * box["half_h"] + sin * box["half_w"]
     reach_x = cos * box["half_w"] + sin * box["half_h"]
@@ -103,7 +82,7 @@ def test_the_level_of_a_rectangle_is_the_distance_to_its_edge(
     rotation: float, height: float, width: float, size: tuple[int, int]
 ) -> None:
     mask = masks.Rectangle(height=height, width=width, rotation=rotation)
-    box = {name: value[0] for name, value in columns_of(mask, size, 1).items()}
+    box = {name: value[0] for name, value in mask_columns(mask, size, 1).items()}
     y, x = np.mgrid[: size[0], : size[1]] - np.array([box["cy"], box["cx"]])[:, None, None]
     turn = math.radians(rotation)
     along, across = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
@@ -114,7 +93,7 @@ def test_the_level_of_a_rectangle_is_the_distance_to_its_edge(
 def test_scars_turn_either_way_and_keep_their_area() -> None:
     mask = masks.Rectangle(height=(10, 25), width=(2, 16), rotation=(-45, 45))
     size = (128, 100)
-    box, drawn = columns_of(mask, size, 500), levels(mask, size, range(500)) > 0
+    box, drawn = mask_columns(mask, size, 500), levels(mask, size, range(500)) > 0
     exact = 4 * box["half_h"] * box["half_w"]
     found = drawn.sum((1, 2)).double().numpy()
     # A turned edge gains or loses part of the pixels that it crosses, never whole rows.
@@ -125,7 +104,7 @@ def test_scars_turn_either_way_and_keep_their_area() -> None:
 
 
 def test_area_is_uniform_in_its_range() -> None:
-    box = columns_of(masks.Rectangle(area=(0.02, 0.15)), (512, 512), MANY)
+    box = mask_columns(masks.Rectangle(area=(0.02, 0.15)), (512, 512), MANY)
     area = 4 * box["half_h"] * box["half_w"] / 512**2
     # Whole pixels: up to one row and one column off.
     expect_uniform(area.clip(0.02, 0.15), 0.02, 0.15)
@@ -133,13 +112,13 @@ def test_area_is_uniform_in_its_range() -> None:
 
 
 def test_aspect_is_log_uniform() -> None:
-    box = columns_of(masks.Rectangle(aspect=(0.3, 1 / 0.3)), (512, 512), MANY)
+    box = mask_columns(masks.Rectangle(aspect=(0.3, 1 / 0.3)), (512, 512), MANY)
     aspect = np.log(box["half_w"] / box["half_h"]) / math.log(1 / 0.3)
     expect_uniform(aspect.clip(-1, 1), -1, 1)
 
 
 def test_split_aspect_is_a_fair_coin_between_two_linear_ranges() -> None:
-    box = columns_of(masks.Rectangle(aspect=(0.3, 3.3), aspect_law="split"), (512, 512), MANY)
+    box = mask_columns(masks.Rectangle(aspect=(0.3, 3.3), aspect_law="split"), (512, 512), MANY)
     aspect = box["half_w"] / box["half_h"]
     # Rounding to whole pixels lets some of the two ranges meet at 1: leave those out of the count.
     below, above = aspect[aspect < 1], aspect[aspect > 1]
@@ -152,13 +131,13 @@ def test_split_aspect_is_a_fair_coin_between_two_linear_ranges() -> None:
 
 @pytest.mark.parametrize("aspect", [(0.2, 0.8), (1.5, 4.0)])
 def test_split_aspect_on_one_side_of_1_is_linear(aspect: tuple[float, float]) -> None:
-    box = columns_of(masks.Rectangle(aspect=aspect, aspect_law="split"), (512, 512), MANY)
+    box = mask_columns(masks.Rectangle(aspect=aspect, aspect_law="split"), (512, 512), MANY)
     drawn = box["half_w"] / box["half_h"]
     expect_uniform(drawn.clip(*aspect), *aspect)
 
 
 def test_sides_in_pixels_are_whole_and_equally_often() -> None:
-    box = columns_of(masks.Rectangle(height=(10, 25), width=(2, 16)), (256, 256), MANY)
+    box = mask_columns(masks.Rectangle(height=(10, 25), width=(2, 16)), (256, 256), MANY)
     for half, low, high in ((box["half_h"], 10, 25), (box["half_w"], 2, 16)):
         tally = np.bincount((2 * half).astype(int))
         assert (2 * half == np.round(2 * half)).all() and tally[:low].sum() == 0
@@ -167,7 +146,7 @@ def test_sides_in_pixels_are_whole_and_equally_often() -> None:
 
 
 def test_every_place_is_reached_equally_often() -> None:
-    box = columns_of(masks.Rectangle(height=5, width=8), (12, 14), MANY)
+    box = mask_columns(masks.Rectangle(height=5, width=8), (12, 14), MANY)
     top, left = box["cy"] - box["half_h"] + 0.5, box["cx"] - box["half_w"] + 0.5
     table = stats.contingency.crosstab(top, left)
     assert [list(e) for e in table.elements] == [list(range(8)), list(range(7))]

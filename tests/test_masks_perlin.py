@@ -14,41 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-import anoaug
-from anoaug import functional, masks, ops, recipe, sources
+from anoaug import masks
 from anoaug.reference.masks import gradient_noise
+from tests.drawing import (
+    DEVICE,
+    expect_uniform,
+    levels,
+    mask_columns,
+    needs_triton,
+    sizes,
+    some,
+)
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-needs_triton = pytest.mark.skipif(ops.triton_trouble() is not None, reason="needs Triton")
-some = settings(max_examples=40, deadline=None)
-sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 MANY = 4000
-
-
-def levels(mask: masks.Mask, size: tuple[int, int], index: Any, **keywords: Any) -> torch.Tensor:
-    """The level of a mask, ``[B, H, W]``."""
-    return functional.field(mask, size, list(index), **keywords)[:, 0]
-
-
-def columns_of(mask: masks.Mask, size: tuple[int, int], rows: int) -> dict[str, np.ndarray]:
-    """What a mask's law draws for some samples, float64 by column."""
-    synth = anoaug.Synthesizer(anoaug.Layer(mask, sources.Constant()), seed=0)
-    blank = torch.zeros(1, 1, *size, dtype=torch.uint8).expand(rows, -1, -1, -1)
-    table = synth.sample(blank, index=torch.arange(rows), epoch=0).numpy()
-    columns = recipe.recipe(synth.laws(1)).describe(table)
-    # Integers are stored as bits that may be signalling NaNs.
-    with np.errstate(invalid="ignore"):
-        return {
-            name.split(".")[3]: value.astype(np.float64)
-            for name, value in columns.items()
-            if ".mask." in name
-        }
-
-
-def expect_uniform(values: np.ndarray, low: float, high: float) -> None:
-    """Refuse numbers outside [low, high] or unevenly spread in it."""
-    assert low <= values.min() and values.max() <= high
-    assert stats.kstest((values - low) / (high - low), "uniform").pvalue > 1e-4
 
 
 def cells(rows: float, columns: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -235,7 +213,7 @@ def test_fields_of_different_samples_differ() -> None:
 
 
 def test_cells_are_powers_of_two_per_axis_each_equally_often() -> None:
-    drawn = columns_of(masks.Perlin(rotation=0.0), (64, 128), MANY)
+    drawn = mask_columns(masks.Perlin(rotation=0.0), (64, 128), MANY)
     exponents = np.log2([drawn["yy"] * 64, drawn["xx"] * 128])
     assert np.array_equal(exponents, exponents.round())
     table = stats.contingency.crosstab(*exponents).count
@@ -253,7 +231,7 @@ def test_cells_are_powers_of_two_per_axis_each_equally_often() -> None:
     ],
 )
 def test_cells_may_be_any_float(given_cells: Any, rows: Any, columns: Any) -> None:
-    drawn = columns_of(masks.Perlin(cells=given_cells, rotation=0.0), (64, 100), MANY)
+    drawn = mask_columns(masks.Perlin(cells=given_cells, rotation=0.0), (64, 100), MANY)
     for name, side, bounds in (("yy", 64, rows), ("xx", 100, columns)):
         found = drawn[name] * side
         if bounds[0] == bounds[1]:
@@ -263,13 +241,13 @@ def test_cells_may_be_any_float(given_cells: Any, rows: Any, columns: Any) -> No
 
 
 def test_rotation_is_uniform() -> None:
-    drawn = columns_of(masks.Perlin(cells=1.0, rotation=(-90, 90)), (64, 64), MANY)
+    drawn = mask_columns(masks.Perlin(cells=1.0, rotation=(-90, 90)), (64, 64), MANY)
     angle = np.degrees(np.arctan2(drawn["xy"], drawn["yy"]))
     expect_uniform(angle.clip(-90, 90), -90, 90)
 
 
 def test_the_threshold_is_uniform_in_its_range() -> None:
-    drawn = columns_of(masks.Perlin(threshold=(0.2, 0.6)), (64, 64), MANY)["threshold"]
+    drawn = mask_columns(masks.Perlin(threshold=(0.2, 0.6)), (64, 64), MANY)["threshold"]
     expect_uniform(drawn.clip(0.2, 0.6), 0.2, 0.6)
 
 

@@ -10,44 +10,9 @@ import torch
 from scipy import ndimage, stats
 
 import anoaug
-from anoaug import masks, recipe, sources
+from anoaug import masks, sources
 from anoaug.photometric import RandomOps
-
-EVERYWHERE = masks.Everywhere()
-
-
-def pixels(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-
-def textures(n: int, height: int, width: int, channels: int = 3) -> anoaug.TextureBank:
-    return anoaug.TextureBank.from_tensors(pixels(n, channels, height, width, seed=n))
-
-
-def painted(source: sources.Source, mask: masks.Mask = EVERYWHERE, **more: Any) -> Any:
-    """A synthesizer that pastes a source on every sample."""
-    return anoaug.Synthesizer(anoaug.Layer(mask, source), p=1.0, **{"seed": 0, **more})
-
-
-def columns_of(
-    synth: anoaug.Synthesizer, table: torch.Tensor, channels: int, role: str
-) -> dict[str, np.ndarray]:
-    """Columns of one role in the first layer, by their last name."""
-    columns = recipe.recipe(synth.laws(channels)).describe(table.cpu().numpy())
-    return {n.split(".")[-1]: v for n, v in columns.items() if n.startswith(f"layer0.{role}.")}
-
-
-def drawn(synth: anoaug.Synthesizer, size: tuple[int, int], rows: int, **more: Any) -> Any:
-    """Columns of source and mask for many samples of blank images."""
-    blank = torch.zeros(1, 3, *size, dtype=torch.uint8).expand(rows, -1, -1, -1)
-    table = synth.sample(blank, index=torch.arange(rows), epoch=0, **more)
-    return columns_of(synth, table, 3, "source"), columns_of(synth, table, 3, "mask")
-
-
-def integers(column: np.ndarray) -> np.ndarray:
-    return column.view(np.int32)
-
+from tests.drawing import EVERYWHERE, columns_of, drawn, integers, painted, pixels, textures
 
 # ---- textures ------------------------------------------------------------------------------------
 
