@@ -29,11 +29,17 @@ EXTRAS = {
     "images": ("PIL", "tqdm"),
     "demo": ("PIL", "tqdm", "skimage"),
     "triton": ("triton",),
+    "compiled": ("numba",),
 }
 # Packages that anoaug works with but never installs.
 NEIGHBOURS = ("torchvision", "kornia", "nvidia.dali", "lightning", "anomalib")
 
-BACKEND_NAMES = {"triton": "Triton kernels", "cpu": "CPU driver", "torch": "torch reference"}
+BACKEND_NAMES = {
+    "triton": "Triton kernels",
+    "cpu": "CPU driver",
+    "torch": "torch reference",
+    "compiled": "compiled loops",
+}
 
 _SELF_TEST = ("draem", "cutpaste")
 _COMPARED = ("image", "mask", "label", "kind")
@@ -109,7 +115,7 @@ def text(facts: dict[str, Any]) -> str:
 
 def versions() -> dict[str, str | None]:
     """Version by package, None where it is absent; optional packages are not imported."""
-    optional = dict.fromkeys(["triton", "PIL", "tqdm", "skimage", *NEIGHBOURS])
+    optional = dict.fromkeys(["triton", "numba", "PIL", "tqdm", "skimage", *NEIGHBOURS])
     return {
         "anoaug": __version__,
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
@@ -172,7 +178,7 @@ def backend(device: torch.device, name: str | None = None) -> dict[str, Any]:
         name: A backend's name; ANOAUG_BACKEND or ``"auto"`` when None.
 
     Returns:
-        ``device``, ``backend`` (``"triton"``, ``"torch"``, ``"cpu"``, or None where nothing can
+        ``device``, ``backend`` (a key of ``BACKEND_NAMES``, or None where nothing can
         run), ``why``, and ``absent``: why the device is not there, or None.
     """
     try:
@@ -280,6 +286,8 @@ def self_test() -> Iterator[dict[str, Any]]:
         trial = _Trial(name, images)
         compare = functools.partial(functools.partial, trial.against_reference)
         yield _checked(f"{name}: CPU driver equals reference", compare("auto", "cpu"))
+        if ops.default_backend() == "compiled":
+            yield _checked(f"{name}: compiled loops equal reference", compare("compiled", "cpu"))
         yield _checked(f"{name}: replay repeats the batch", trial.replayed)
         yield _checked(f"{name}: same sample in another batch", trial.elsewhere)
         if ops.interpreting() and ops.triton_trouble() is None:

@@ -1,0 +1,287 @@
+"""The loops over samples and rows that the compiled backend runs, outside Python and its lock.
+
+Their binaries are cached on disk. Numba keys them by the source of this file alone, so that a hash
+of the whole package goes into every key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE
+from . import blends, masks, sources
+from .arrays import Columns
+from .numbers import ONE, ZERO, F, U, round_clip
+
+# Rows whose masks are made together, columns looked at together for a pixel that is inside, and
+# pixels painted together.
+ROWS = 16
+RUN = 32
+PIXELS = 1024
+
+
+@functools.lru_cache(maxsize=1)
+def _digest() -> str:
+    here = Path(__file__).parent
+    text = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    return hashlib.sha256(text).hexdigest()
+
+
+@njit
+def copy_sample(copies: Any, n: Any, targets: Any) -> Any:
+    """A sample to the output's dtype, normalised where that is wanted."""
+    lines, scale, bias = copies.lines, copies.scale, copies.bias
+    for r in range(lines.shape[1]):
+        line, target = lines[n, r], targets[n, r]
+        if len(scale) > 0:
+            s = r // (lines.shape[1] // len(scale))
+            by, plus = scale[s], bias[s]
+            for k in range(len(line)):
+                target[k] = F(line[k]) * by[k] + plus[k]
+        else:
+            for k in range(len(line)):
+                target[k] = line[k]
+
+
+@njit
+def weigh_rows(
+    covers: Any, weights: Any, stack: Any, slots: Any, columns: Any, program: Any, windows: Any,
+    foreground: Any, n: Any, first: Any, rows: Any,
+) -> Any:  # fmt: skip
+    """Weights ``[L, ROWS, W]`` of every layer in rows from ``first`` on, and the greatest."""
+    steps, layers, spans = program.steps, program.layers, program.spans
+    several = len(layers) > 1  # the cover of one layer is its weight
+    if several or windows[0, 2] > 0 or windows[0, 3] < weights.shape[2]:
+        covers[:rows] = ZERO
+        weights[:, :rows] = ZERO
+    for number in range(len(layers)):
+        y0, y1, x0, x1 = windows[number]
+        if first + rows <= y0 or first >= y1 or x0 >= x1:
+            continue
+        top = 0
+        for m in range(spans[number], spans[number + 1]):
+            code, off, option = steps[m]
+            top = masks.run(code, stack, top, columns, first, rows, x0, x1, slots, n, off, option)
+        for r in range(rows):
+            weight, cover, level = (
+                weights[number, r][x0:x1], covers[r][x0:x1], stack[0, r][x0:x1],
+            )  # fmt: skip
+            blends.weigh(layers[number, 4], weight, level, columns.floats, layers[number, 5])
+            if foreground >= 0:
+                inside = slots[foreground, n, first + r, x0:x1]
+                for k in range(len(weight)):
+                    weight[k] = weight[k] if inside[k] > ZERO else ZERO
+            for k in range(len(weight) if several else 0):
+                cover[k] = max(cover[k], weight[k])
+
+
+@njit(forceinline=True)
+def any_above(values: Any) -> Any:
+    """Whether any value is above 0."""
+    found = U(0)
+    for k in range(len(values)):
+        found |= U(values[k] > ZERO)
+    return found > U(0)
+
+
+@njit
+def collect_row(
+    cover: Any, weights: Any, marked: Any, soft: Any, held: Any, places: Any, count: Any, y: Any,
+    r: Any,
+) -> Any:  # fmt: skip
+    """Append the pixels of row ``y`` that are inside, with their weights; returns the new count."""
+    ys, xs = places
+    first = count
+    if not any_above(cover):
+        return count
+    for start in range(0, len(cover), RUN):
+        part, mark = cover[start : start + RUN], marked[start : start + RUN]
+        if any_above(part):
+            for k in range(len(part)):
+                mark[k] = part[k] if soft else (ONE if part[k] > ZERO else ZERO)
+            for k in range(len(part)):
+                # Without a branch: the place after the last is written in vain.
+                xs[count] = start + k
+                count += part[k] > ZERO
+    ys[first:count] = y
+    for number in range(len(weights)):
+        weight, kept = weights[number, r], held[number]
+        for k in range(first, count):
+            kept[k] = weight[xs[k]]
+    return count
+
+
+@njit
+def paint(
+    batch: Any, results: Any, columns: Any, program: Any, wish: Any, n: Any, held: Any,
+    buffers: Any, places: Any,
+) -> Any:  # fmt: skip
+    """Paint pixels of a sample, ``held`` are their weights; returns how many count."""
+    at, before, values, colours, spare, moved, eight = buffers
+    ys, xs = places
+    count, strides, channels = len(xs), batch.strides, batch.shape[1]
+    scales, norm = program.scales, wish.norm
+    for k in range(count):
+        at[k] = n * strides[0] + ys[k] * strides[2] + xs[k] * strides[3]
+    for c in range(channels):
+        plane, value, old = batch.pixels[c * strides[1] :], values[c][:count], before[c][:count]
+        for k in range(count):
+            old[k] = value[k] = F(plane[at[k]])
+    for number in range(len(program.layers)):
+        gate, code, off, option, _, _, mix = program.layers[number]
+        if columns.floats[gate] > ZERO:
+            rooms = (spare, eight)
+            sources.run(code, colours, rooms, batch, n, columns, scales, places, off, option)
+            weight = held[number][:count]
+            for c in range(channels):
+                blends.mix(mix, values[c][:count], colours[c][:count], weight, scales)
+    moved[:count] = ZERO
+    for c in range(channels):
+        value, old, plane = values[c][:count], before[c][:count], results.target[c * strides[1] :]
+        if scales[0] > ONE:
+            for k in range(count):
+                value[k] = round_clip(value[k], scales[0])
+        if wish.changed:
+            for k in range(count):
+                moved[k] = max(moved[k], abs(value[k] - old[k]))
+        if len(norm) > 0:
+            scale, bias = norm[0, c], norm[1, c]
+            for k in range(count):
+                value[k] = value[k] * scale + bias
+        for k in range(count):
+            plane[at[k]] = value[k]
+    if not wish.changed:
+        return count
+    area = 0
+    for k in range(count):
+        if moved[k] > columns.floats[TOLERANCE]:
+            area += 1
+        else:
+            results.mask[n, 0, ys[k], xs[k]] = ZERO
+    return area
+
+
+@njit
+def render_sample(
+    batch: Any, results: Any, columns: Any, program: Any, wish: Any, n: Any, lines: Any,
+    held: Any, buffers: Any, places: Any,
+) -> Any:  # fmt: skip
+    """Anomalies of one sample, copied before; returns their area in pixels.
+
+    From ``lines`` on, arguments are buffers.
+    """
+    height, width = batch.shape[2], batch.shape[3]
+    layers, spans = program.layers, program.spans
+    ys, xs = places
+    covers, weights, stack = lines
+    if len(layers) == 1:
+        covers = weights[0]
+    windows = np.zeros((len(layers), 4), np.int64)
+    for number in range(len(layers)):
+        if columns.floats[layers[number, 0]] > ZERO:
+            code, off, option = program.steps[spans[number]]
+            if spans[number + 1] > spans[number] + 1:
+                code = -1  # joined levels may lie anywhere
+            windows[number] = masks.window(code, columns.floats, off, option, height, width)
+    area, count = 0, 0
+    last = windows[:, 1].max()
+    for first in range(windows[:, 0].min(), last, ROWS):
+        rows = min(ROWS, last - first)
+        weigh_rows(
+            covers, weights, stack, batch.slots, columns, program, windows, wish.foreground, n,
+            first, rows,
+        )  # fmt: skip
+        for r in range(rows):
+            y = first + r
+            marked = results.mask[n, 0, y]
+            count = collect_row(covers[r], weights, marked, wish.soft, held, places, count, y, r)
+            # Many pixels at a time, but no more than stay in cache.
+            if count >= PIXELS or (y == last - 1 and count > 0):
+                found = (ys[:count], xs[:count])
+                area += paint(batch, results, columns, program, wish, n, held, buffers, found)
+                count = 0
+    return area
+
+
+@functools.lru_cache(maxsize=1)
+def render_loop() -> Any:
+    """The compiled loop over samples ``start .. stop``; for its arguments see ``arrays``."""
+    digest = _digest()
+
+    @njit(nogil=True, cache=True)
+    def loop(
+        batch: Any, results: Any, copies: Any, table: Any, program: Any, wish: Any, start: Any,
+        stop: Any,
+    ) -> Any:  # fmt: skip
+        if digest == "":
+            return
+        channels, width = batch.shape[1], batch.shape[3]
+        layers, room = len(program.layers), PIXELS + width + 1
+        lines = (
+            np.empty((ROWS, width), np.float32),
+            np.empty((layers, ROWS, width), np.float32),
+            np.empty((len(program.steps), ROWS, width), np.float32),
+        )
+        held = np.empty((layers, room), np.float32)
+        buffers = (
+            np.empty(room, np.uint64),
+            np.empty((channels, room), np.float32),
+            np.empty((channels, room), np.float32),
+            np.empty((channels, room), np.float32),
+            np.empty((channels, room), np.float32),
+            np.empty(room, np.float32),
+            np.empty((channels, room), np.uint8),
+        )
+        places = (np.empty(room, np.uint32), np.empty(room, np.uint32))
+        for n in range(start, stop):
+            copy_sample(copies, n, copies.out)
+            if copies.cleaned:
+                copy_sample(copies, n, copies.clean)
+            columns = Columns(table.floats[n], table.ints[n], table.octets[n])
+            gates = 0
+            for number in range(layers):
+                gates += columns.floats[program.layers[number, 0]] > ZERO
+            if gates == 0 or not columns.floats[ACTIVE] > ZERO:
+                continue
+            area = render_sample(
+                batch, results, columns, program, wish, n, lines, held, buffers, places
+            )
+            if F(area) >= columns.floats[MIN_AREA]:
+                results.label[n], results.kind[n] = 1, columns.ints[KIND]
+            elif area > 0 or wish.changed:
+                # Too small to count: the sample turns clean again.
+                copy_sample(copies, n, copies.out)
+                results.mask[n] = ZERO
+
+    return loop
+
+
+@functools.lru_cache(maxsize=1)
+def field_loop() -> Any:
+    """The compiled loop that writes the level of a mask, float32 ``[B, 1, H, W]``."""
+    digest = _digest()
+
+    @njit(nogil=True, cache=True)
+    def loop(out: Any, table: Any, slots: Any, steps: Any, start: Any, stop: Any) -> Any:
+        if digest == "":
+            return
+        height, width = out.shape[2], out.shape[3]
+        stack = np.empty((len(steps), ROWS, width), np.float32)
+        for n in range(start, stop):
+            columns = Columns(table.floats[n], table.ints[n], table.octets[n])
+            for first in range(0, height, ROWS):
+                rows, top = min(ROWS, height - first), 0
+                for m in range(len(steps)):
+                    code, off, option = steps[m]
+                    top = masks.run(
+                        code, stack, top, columns, first, rows, 0, width, slots, n, off, option
+                    )
+                out[n, 0, first : first + rows] = stack[0, :rows]
+
+    return loop

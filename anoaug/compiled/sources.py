@@ -1,0 +1,258 @@
+"""Source parts for a list of pixels: the compiled twins of ``reference/sources.py``.
+
+``run(code, out, rooms, batch, n, columns, scales, places, off, option)`` fills the first columns of
+``out``, float32 ``[C, ROOM]``, with the colours at pixels of sample ``n``:
+
+- ``places``: uint32 rows and uint32 columns of the pixels
+- ``rooms``: two buffers like ``out``, the second of bytes
+- the other arguments are those of ``arrays``; ``columns`` is the sample's row
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..reference.sources import BANK, BILINEAR, CHANNELWISE, STAGES, ZERO_FILL
+from .noise import simplex_octaves
+from .numbers import (
+    HALF,
+    ONE,
+    ZERO,
+    B,
+    F,
+    I,
+    P,
+    U,
+    clamp,
+    gaussian_pair,
+    philox,
+    round_clip,
+    uniform,
+)
+
+# The numbers by which a program calls the functions; order is free.
+NAMES = ("gather_image", "gather_bank", "noise", "simplex", "given", "constant")
+GATHER_IMAGE, GATHER_BANK, NOISE, SIMPLEX, GIVEN, CONSTANT = range(len(NAMES))
+
+WHITE = F(255.0)
+
+
+@njit
+def sample(
+    out: Any, values: Any, start: Any, steps: Any, size: Any, row: Any, off: Any, places: Any,
+    option: Any,
+) -> Any:  # fmt: skip
+    """A picture of ``size`` (rows, columns) under the affine map in six columns.
+
+    Its pixel (c, y, x) is ``values[start + c * steps[0] + y * steps[1] + x * steps[2]]``.
+    """
+    ys, xs = places
+    height, width = size
+    step_c, step_y, step_x = steps
+    last_y, last_x = F(height - 1), F(width - 1)
+    low, half_y, half_x = -HALF, last_y + HALF, last_x + HALF
+    yy, yx, y_at = row[off], row[off + 1], row[off + 2]
+    xy, xx, x_at = row[off + 3], row[off + 4], row[off + 5]
+    for c in range(len(out)):
+        at = start + c * step_c
+        line = out[c][: len(xs)]
+        for k in range(len(xs)):
+            y, x = F(I(ys[k])), F(I(xs[k]))
+            sy = (yy * y + yx * x) + y_at
+            sx = (xy * y + xx * x) + x_at
+            inside = (sy >= low) & (sy <= half_y) & (sx >= low) & (sx <= half_x)
+            if (option & ZERO_FILL) != 0 and not inside:
+                line[k] = ZERO
+                continue
+            sy, sx = clamp(sy, ZERO, last_y), clamp(sx, ZERO, last_x)
+            if (option & BILINEAR) != 0:
+                fy, fx = np.floor(sy), np.floor(sx)
+                ty, tx = sy - fy, sx - fx
+                iy, ix = int(fy), int(fx)
+                ny, nx = min(iy + 1, height - 1), min(ix + 1, width - 1)
+                upper, lower = at + iy * step_y, at + ny * step_y
+                v00, v01 = F(values[P(upper + ix * step_x)]), F(values[P(upper + nx * step_x)])
+                v10, v11 = F(values[P(lower + ix * step_x)]), F(values[P(lower + nx * step_x)])
+                top = v00 + tx * (v01 - v00)
+                bottom = v10 + tx * (v11 - v10)
+                line[k] = top + ty * (bottom - top)
+            else:
+                iy, ix = int(np.floor(sy + HALF)), int(np.floor(sx + HALF))
+                line[k] = F(values[P(at + iy * step_y + ix * step_x)])
+
+
+@njit
+def colour_stages(
+    out: Any, eight: Any, count: Any, columns: Any, off: Any, stages: Any, scale: Any
+) -> Any:
+    """Rounded to 8 bits (NaN becomes 0) and through stages of table and colour matrix, in place.
+
+    ``scale`` makes white 255; ``out`` is left in [0, 255].
+    """
+    channels, row = len(out), columns.floats
+    for c in range(channels):
+        line, byte = out[c][:count], eight[c][:count]
+        for k in range(count):
+            v = line[k] * scale
+            byte[k] = B(round_clip(v if v == v else ZERO, WHITE))
+    for s in range(stages):
+        for c in range(channels):
+            first = 4 * off + (s * channels + c) * 256
+            table, byte = columns.octets[first : first + 256], eight[c][:count]
+            for k in range(count):
+                byte[k] = table[byte[k]]
+        if channels == 3:
+            m = off + 192 * channels + 12 * s
+            red, green, blue = eight[0][:count], eight[1][:count], eight[2][:count]
+            m0, m1, m2 = row[m : m + 4], row[m + 4 : m + 8], row[m + 8 : m + 12]
+            for k in range(count):
+                r, g, b = F(red[k]), F(green[k]), F(blue[k])
+                red[k] = mix_channels(r, g, b, m0)
+                green[k] = mix_channels(r, g, b, m1)
+                blue[k] = mix_channels(r, g, b, m2)
+    for c in range(channels):
+        line, byte = out[c][:count], eight[c][:count]
+        for k in range(count):
+            line[k] = F(byte[k])
+
+
+@njit(forceinline=True)
+def mix_channels(r: Any, g: Any, b: Any, m: Any) -> Any:
+    """One row of a colour matrix, rounded back to 8 bits."""
+    return B(round_clip(((m[0] * r + m[1] * g) + m[2] * b) + m[3], WHITE))
+
+
+@njit
+def scale_by(out: Any, count: Any, scale: Any) -> Any:
+    """Values times ``scale``, in place."""
+    for c in range(len(out)):
+        line = out[c][:count]
+        for k in range(count):
+            line[k] *= scale
+
+
+@njit
+def gather_image(
+    out: Any, rooms: Any, batch: Any, n: Any, columns: Any, scales: Any, places: Any, off: Any,
+    option: Any,
+) -> Any:  # fmt: skip
+    """The batch itself: own image, or the batch row of column 6. Columns: affine, row, stages."""
+    donor = columns.ints[off + 6]
+    donor = min(n if donor < 0 else donor, batch.shape[0] - 1)
+    start, strides = donor * batch.strides[0], batch.strides
+    steps, size = (strides[1], strides[2], strides[3]), (batch.shape[2], batch.shape[3])
+    sample(out, batch.pixels, start, steps, size, columns.floats, off, places, option)
+    if (option & STAGES) != 0:
+        stages, count = columns.ints[off + 7], len(places[0])
+        if stages > 0:
+            colour_stages(out, rooms[1], count, columns, off + 8, stages, scales[3])
+            scale_by(out, count, scales[4])
+
+
+@njit
+def gather_bank(
+    out: Any, rooms: Any, batch: Any, columns: Any, scales: Any, places: Any, off: Any,
+    option: Any,
+) -> Any:  # fmt: skip
+    """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, stages."""
+    number, count = option // BANK * 2, len(places[0])
+    row, ints, spare = columns.floats, columns.ints, rooms[0]
+    channels, size = batch.sizes[number, 1], (batch.sizes[number, 2], batch.sizes[number, 3])
+    plane = size[0] * size[1]
+    # One channel serves any number of them.
+    steps, start = (plane if channels > 1 else 0, size[1], 1), ints[off + 6] * channels * plane
+    sample(out, batch.banks[number], start, steps, size, row, off, places, option)
+    if (option & STAGES) != 0:
+        sharpness = row[off + 10]
+        if sharpness != ONE:
+            sample(spare, batch.banks[number + 1], start, steps, size, row, off, places, option)
+            for c in range(len(out)):
+                line, smooth = out[c][:count], spare[c][:count]
+                for k in range(count):
+                    v = smooth[k] + sharpness * (line[k] - smooth[k])
+                    line[k] = np.floor(clamp(v, ZERO, WHITE))
+        stages = ints[off + 11]
+        if stages > 0:
+            colour_stages(out, rooms[1], count, columns, off + 12, stages, ONE)
+    scale_by(out, count, scales[4])
+
+
+@njit
+def noise(out: Any, width: Any, columns: Any, peak: Any, places: Any, off: Any, option: Any) -> Any:
+    """White noise in an image of a width. Columns: key, key, then low, high or mean, std."""
+    ys, xs = places
+    row, channels = columns.floats, len(out)
+    k0, k1 = U(columns.ints[off]), U(columns.ints[off + 1])
+    low = row[off + 2]
+    spread = row[off + 3] if option == 1 else row[off + 3] - low
+    for c in range(0, channels, 4):
+        for k in range(len(xs)):
+            w0, w1, w2, w3 = philox(k0, k1, U(ys[k] * U(width) + xs[k]), U(c // 4))
+            if option == 1:
+                d0, d1 = gaussian_pair(w0, w1)
+                d2, d3 = gaussian_pair(w2, w3)
+            else:
+                d0, d1, d2, d3 = uniform(w0), uniform(w1), uniform(w2), uniform(w3)
+            out[c, k] = (low + d0 * spread) * peak
+            if c + 1 < channels:
+                out[c + 1, k] = (low + d1 * spread) * peak
+            if c + 2 < channels:
+                out[c + 2, k] = (low + d2 * spread) * peak
+            if c + 3 < channels:
+                out[c + 3, k] = (low + d3 * spread) * peak
+
+
+@njit
+def simplex(out: Any, columns: Any, peak: Any, places: Any, off: Any, option: Any) -> Any:
+    """Simplex noise about a mean. Columns: affine, key, persistence, mean, amplitude."""
+    ys, xs = places
+    row = columns.floats
+    persistence, mean, amplitude = row[off + 7], row[off + 8], row[off + 9]
+    several, octaves = (option & CHANNELWISE) != 0, option % CHANNELWISE
+    for c in range(len(out)):
+        line = out[c][: len(xs)]
+        if c > 0 and not several:
+            line[:] = out[0][: len(xs)]
+            continue
+        key = U(U(columns.ints[off + 6]) + U(U(c) * U(0xC2B2AE35)))
+        for k in range(len(xs)):
+            y, x = F(I(ys[k])), F(I(xs[k]))
+            cy = (row[off] * y + row[off + 1] * x) + row[off + 2]
+            cx = (row[off + 3] * y + row[off + 4] * x) + row[off + 5]
+            drawn = simplex_octaves(key, cy, cx, persistence, octaves)
+            line[k] = (mean + amplitude * drawn) * peak
+
+
+@njit
+def given(out: Any, picture: Any, shape: Any, n: Any, places: Any) -> Any:
+    """A picture like the batch at the pixel itself."""
+    ys, xs = places
+    plane = shape[2] * shape[3]
+    for c in range(len(out)):
+        line, values = out[c][: len(xs)], picture[(n * shape[1] + c) * plane :]
+        for k in range(len(xs)):
+            line[k] = values[ys[k] * P(shape[3]) + xs[k]]
+
+
+@njit
+def run(
+    code: Any, out: Any, rooms: Any, batch: Any, n: Any, columns: Any, scales: Any, places: Any,
+    off: Any, option: Any,
+) -> Any:  # fmt: skip
+    """Colours of one layer at some pixels."""
+    if code == GATHER_IMAGE:
+        gather_image(out, rooms, batch, n, columns, scales, places, off, option)
+    elif code == GATHER_BANK:
+        gather_bank(out, rooms, batch, columns, scales, places, off, option)
+    elif code == NOISE:
+        noise(out, batch.shape[3], columns, scales[0], places, off, option)
+    elif code == SIMPLEX:
+        simplex(out, columns, scales[0], places, off, option)
+    elif code == GIVEN:
+        given(out, batch.pictures[option], batch.shape, n, places)
+    else:
+        for c in range(len(out)):
+            out[c][: len(places[0])] = columns.floats[off + c] * scales[0]
