@@ -1,0 +1,126 @@
+"""What a OneOf is made of: members from names and synthesizers, keywords shared out, refusals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import methods
+from ..methods.inputs import as_donors, as_textures
+from ..sources import BatchDonor
+from ..synthesizer import Synthesizer
+
+Member = str | Synthesizer
+Members = Mapping[Any, float] | Sequence[tuple[Member, float]]
+
+# What all members have to agree on, since their rows end up in one tensor.
+SETTINGS = ("label", "clean", "mean", "std", "dtype", "memory_format")
+# What several members may read: made once, so that it lies on the device once.
+_BANKS: dict[str, Callable[[Any], Any]] = {"textures": as_textures, "donors": as_donors}
+
+
+def pairs_of(members: Any) -> list[tuple[Member, float]]:
+    """Members with their weights."""
+    pairs = list(members.items() if isinstance(members, Mapping) else members)
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TypeError(
+                f"members: expected pairs (member, weight) or a mapping, got {pair!r}; "
+                "for example {'draem': 0.5, 'cutpaste': 0.5}"
+            )
+    if not pairs:
+        raise ValueError("members: expected at least one, got none")
+    return pairs
+
+
+def make(members: list[Any], p: float, keywords: dict[str, Any]) -> list[Synthesizer]:
+    """Synthesizers of the members: made of names, copied of ready ones."""
+    for member in members:
+        if not isinstance(member, (str, Synthesizer)):
+            raise TypeError(
+                f"members: expected names of methods or Synthesizers, got {type(member).__name__}; "
+                "for example {'draem': 0.5, 'cutpaste': 0.5}"
+            )
+    known = {
+        name: {**methods.common_keywords(), **methods.get(name).defaults()}
+        for name in members
+        if isinstance(name, str)
+    }
+    _check_keywords(keywords, known)
+    for name, door in _BANKS.items():
+        if isinstance(keywords.get(name), (str, Path, Tensor)):
+            keywords[name] = door(keywords[name])
+    made = []
+    for member in members:
+        if isinstance(member, str):
+            mine = {key: value for key, value in keywords.items() if key in known[member]}
+            made.append(methods.create(member, p=p, seed=0, **mine))
+        else:
+            made.append(copy.deepcopy(member))
+    for member in made:
+        # Work is asked of them by params alone, and the batch's content is looked at once.
+        member.eval()
+        member.active, member.validate, member._checked = "train", False, True
+    return made
+
+
+def _check_keywords(keywords: dict[str, Any], known: dict[str, dict[str, Any]]) -> None:
+    """Refuse keywords that no method given by name knows."""
+    if keywords and not known:
+        raise TypeError(
+            f"OneOf: expected keywords for methods given by name, got {sorted(keywords)} and no "
+            "such method; give them to the synthesizers"
+        )
+    if "weights" in keywords:
+        raise TypeError(
+            "OneOf: expected weights beside the members, got weights=; write {member: weight}"
+        )
+    every = {key: value for each in known.values() for key, value in each.items()}
+    for key in keywords:
+        if key not in every:
+            raise TypeError(
+                f"OneOf: {key!r} is a keyword of none of {', '.join(known)}; "
+                f"{methods._hint(key, every)}"
+            )
+
+
+def check_member(name: str, member: Synthesizer) -> None:
+    """Refuse what cannot be one of several."""
+    if member.views:
+        raise ValueError(
+            f"members: expected one row per image, got {name} with views, which multiplies them; "
+            "make it with views=False"
+        )
+    if member.normal_transform is not None:
+        raise ValueError(
+            f"members: expected none with a normal_transform, got {name}, which would transform "
+            "its own rows only; give normal_transform= to the OneOf"
+        )
+    if any(isinstance(layer.source, BatchDonor) for layer in member.layers):
+        raise ValueError(
+            f"members: expected sources that need no other row, got {name} with donors from the "
+            "batch, of which it would see its own rows only; give it a DonorBank with donors=, or "
+            "sources.Donor in place of BatchDonor"
+        )
+
+
+def check_alike(names: list[str], members: list[Synthesizer]) -> None:
+    """Refuse members whose rows would not fit into one tensor, or not mean the same."""
+    for setting in SETTINGS:
+        first, *others = (getattr(member, setting) for member in members)
+        for name, other in zip(names[1:], others, strict=True):
+            if other != first:
+                raise ValueError(
+                    f"{setting}: expected the same in all members, got {first!r} in {names[0]} and "
+                    f"{other!r} in {name}; make them alike"
+                )
+
+
+def distinct(names: list[str]) -> list[str]:
+    """The names, with ``#1`` at the second of a kind."""
+    before = (names[:k].count(name) for k, name in enumerate(names))
+    return [f"{name}#{nth}" if nth else name for name, nth in zip(names, before, strict=True)]
