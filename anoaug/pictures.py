@@ -1,0 +1,302 @@
+"""Sources that are whole images: given at call time, or computed between sampling and render.
+
+A *picture* is a tensor like the batch, ``[B, C, H, W]`` in its dtype and units. The render reads
+pictures after the banks; the function is ``given`` in ``kernels/sources.py`` and
+``anoaug/reference/sources.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from . import checks, ops
+from .parts import Context, Source, Values, part
+from .recipe import ACTIVE, MIN_AREA, PlacedLayer, Recipe, recipe
+
+# Columns that every computed source has before those of the source it wraps.
+_KEY = ("key0", "key1")
+
+
+@part
+@dataclass(frozen=True)
+class Given(Source):
+    """A picture handed in at call time, ``synth(images, slots={name: tensor})``.
+
+    Each pixel takes the picture's colour at the same place. The tensor is ``(B, C, H, W)`` like the
+    images, of their dtype and units; what lies outside those is clipped as it is blended.
+
+    Args:
+        name: Name under which the tensor is passed; not that of a mask's tensor.
+        number: Number of the picture in the op's list; set by the synthesizer.
+    """
+
+    name: str = "what"
+    number: int = -1
+
+    function: ClassVar[str] = "given"
+
+    def option(self) -> int:
+        """The picture's number."""
+        return self.number
+
+
+@dataclass(frozen=True)
+class Computed(Source):
+    """Base of sources whose colours need whole images at once.
+
+    A subclass is a registered frozen dataclass with a method ``compute``, which the synthesizer
+    calls between sampling and render. Each sample has a 64-bit key from the part's own stream; what
+    else is random in ``compute`` must come from it, or from the wrapped source.
+
+    Attributes:
+        number: Number of the first picture in the op's list, one per copy of the layer; set by the
+            synthesizer.
+        wraps: Name of the field that holds the wrapped source (or a TextureBank, which stands for
+            ``sources.Texture`` of it), if there is one.
+
+    On CUDA a replay reads the keys back from ``params.table``: the host waits for the device. A
+    first call does not. ``Synthesizer.capture`` refuses computed sources, and ``torch.compile``
+    breaks the graph at them.
+    """
+
+    number: int = dataclasses.field(default=-1, kw_only=True)
+
+    function: ClassVar[str] = "given"
+    wraps: ClassVar[str] = ""
+
+    def compute(self, scene: Scene) -> Tensor:
+        """The colours of a batch.
+
+        Args:
+            scene: The images, the samples' keys, the wrapped source's colours, the layer's weight.
+
+        Returns:
+            A picture: shape, dtype and device of ``scene.images``. Only ``scene.rows`` are looked
+            at; where there are none, nothing is computed.
+        """
+        raise NotImplementedError(f"{type(self).__name__}: expected a method compute, got none")
+
+    def plain(self) -> Computed:
+        """The source as laws hold it: what is no plain data replaced by the name of its content."""
+        return self
+
+    def digests(self) -> tuple[str, ...]:
+        """Names of the contents that a replay needs and that are no banks."""
+        return ()
+
+    @property
+    def inner(self) -> Source | None:
+        """The wrapped source, if there is one."""
+        held = getattr(self, self.wraps) if self.wraps else None
+        return held if isinstance(held, Source) else None
+
+    @property
+    def words(self) -> int:
+        """Those of the wrapped source, then two: the key."""
+        return (0 if self.inner is None else self.inner.words) + len(_KEY)
+
+    def option(self) -> int:
+        """The picture's number."""
+        return self.number
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """The key, then the columns of the wrapped source."""
+        wrapped = {} if self.inner is None else self.inner.columns(channels)
+        return dict.fromkeys(_KEY, 1) | {f"{self.wraps}_{name}": w for name, w in wrapped.items()}
+
+    def sample(self, context: Context) -> Values:
+        """Draw the wrapped source's columns and the key."""
+        wrapped: Values = {} if self.inner is None else self.inner.sample(context)
+        key = context.words(len(_KEY), self.words - len(_KEY))
+        columns: dict[str, Any] = dict(zip(_KEY, key, strict=True))
+        return columns | {f"{self.wraps}_{name}": value for name, value in wrapped.items()}
+
+    def for_copy(self, copy: int) -> Computed:
+        """Every copy of a layer has a picture of its own."""
+        return dataclasses.replace(self, number=self.number + copy)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the computed sources of one call share.
+
+    Attributes:
+        images: ``[B, C, H, W]``, views included, as the render gets them.
+        table: float32 ``[B, P]`` on the images' device.
+        host: The same on the host.
+        planes: Tensors ``[B, 1, H, W]`` of the masks.
+        tensors: The op's list: banks and given pictures.
+        foreground: Plane that confines every layer, or -1.
+        laws: The specialised laws.
+        backend: What renders.
+    """
+
+    images: Tensor
+    table: Tensor
+    host: Tensor
+    planes: Sequence[Tensor]
+    tensors: Sequence[Tensor]
+    foreground: int
+    laws: str
+    backend: str
+
+    @property
+    def recipe(self) -> Recipe:
+        """The parsed laws."""
+        return recipe(self.laws)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one computed source may look at.
+
+    Attributes:
+        call: What all of them share.
+        layer: Position of the layer among the recipe's, copies counted.
+        source: The computed source.
+        offset: Its first column in the table.
+    """
+
+    call: Call
+    layer: int
+    source: Computed
+    offset: int
+
+    @property
+    def images(self) -> Tensor:
+        """The batch, ``[B, C, H, W]``, views included."""
+        return self.call.images
+
+    @property
+    def peak(self) -> float:
+        """White in image units: 255, 65535 or 1."""
+        return self.call.recipe.laws.peak
+
+    @property
+    def rows(self) -> list[int]:
+        """Rows on which the layer will be laid; the others need no colours."""
+        host = self.call.host.numpy()
+        return np.flatnonzero((host[:, ACTIVE] > 0) & (host[:, self._placed.gate] > 0)).tolist()
+
+    @property
+    def keys(self) -> list[int]:
+        """A 64-bit number per row of the batch, from the part's own stream."""
+        columns = self.call.host.numpy()[:, self.offset : self.offset + len(_KEY)]
+        return keys_of(np.ascontiguousarray(columns).view(np.uint32).T)
+
+    def colours(self) -> Tensor:
+        """The wrapped source on every pixel of ``rows``, else the images: a picture."""
+        inner, offset = self.source.inner, self.offset + len(_KEY)
+        if inner is None:
+            return self.images
+        if isinstance(inner, Computed):
+            return inner.compute(dataclasses.replace(self, source=inner, offset=offset))
+        everywhere = {
+            "mask": [["everywhere", 0, 0]],
+            "source": [inner.function, offset, inner.option()],
+            "weight": ["opaque", 0, 0],
+            "mix": "over",
+        }
+        return self._render(everywhere, self.call.tensors, -1)[0]
+
+    def weight(self) -> Tensor:
+        """The layer's weight as the render will lay it, float32 ``[B, 1, H, W]`` in [0, 1].
+
+        It does not know that an anomaly below ``min_area`` or ``tolerance`` is given up.
+        """
+        tensors = [*self.call.tensors, self.images.contiguous()]
+        itself = {"source": ["given", 0, len(self.call.tensors)], "mix": "over"}
+        return self._render(itself, tensors, self.call.foreground)[2]
+
+    @property
+    def _placed(self) -> PlacedLayer:
+        return self.call.recipe.layers[self.layer]
+
+    def _render(
+        self, changes: Mapping[str, Any], tensors: Sequence[Tensor], foreground: int
+    ) -> tuple[Tensor, ...]:
+        """The layer alone with some entries of its layout changed: image and soft mask."""
+        layout = json.loads(self.call.recipe.layout)
+        layout["layers"] = [layout["layers"][self.layer] | changes]
+        table = self.call.table.clone()
+        table[:, MIN_AREA] = 0.0
+        return ops.render(
+            self.images, table, list(self.call.planes), list(tensors), None, json.dumps(layout),
+            foreground, False, True, False, self.images.dtype, False, self.call.backend,
+        )  # fmt: skip
+
+
+def compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
+    """The pictures of the computed sources, in the order of their numbers.
+
+    Args:
+        call: The call.
+        sources: The bound sources by the number of their layer among the laws.
+
+    Raises:
+        ValueError, TypeError: A source made something else than a picture.
+    """
+    made: list[Tensor] = untraced(_compute)(call, sources)
+    return made
+
+
+def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
+    made = []
+    for number, placed in enumerate(call.recipe.layers):
+        source = sources.get(placed.law)
+        if source is not None:
+            scene = Scene(call, number, source, placed.source.offset)
+            colours = source.compute(scene) if scene.rows else call.images
+            made.append(checks.picture(f"{type(source).__name__}.compute", colours, call.images))
+    return made
+
+
+def as_plain(source: Source) -> Source:
+    """A source and those it wraps as laws hold them."""
+    if not isinstance(source, Computed):
+        return source
+    bare = source.plain()
+    if bare.inner is None:
+        return bare
+    changes: dict[str, Any] = {bare.wraps: as_plain(bare.inner)}
+    return dataclasses.replace(bare, **changes)
+
+
+def rows_on(rows: Sequence[int], device: torch.device) -> Tensor:
+    """Row numbers on a device, without waiting for the copy."""
+    cuda = device.type == "cuda"
+    numbers = torch.tensor(rows, dtype=torch.int64, device="cpu", pin_memory=cuda)
+    return numbers.to(device, non_blocking=cuda)
+
+
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which Dynamo will not look into: for work of the host.
+
+    ``torch.compiler.disable`` would import all of Dynamo; where it is not loaded, nothing traces.
+    """
+    dynamo = sys.modules.get("torch._dynamo")
+    return function if dynamo is None else dynamo.disable(function)
+
+
+def chain(source: Source) -> Iterator[Source]:
+    """A source, the one it wraps, and so on."""
+    yield source
+    if isinstance(source, Computed) and source.inner is not None:
+        yield from chain(source.inner)
+
+
+def keys_of(words: npt.NDArray[np.uint32]) -> list[int]:
+    """64-bit numbers from words ``[2, B]``, the lower halves first."""
+    low, high = words.astype(np.uint64)
+    keys: list[int] = (low | high << np.uint64(32)).tolist()
+    return keys
