@@ -234,6 +234,39 @@ def normal_by_folder(folder: Path, names: Sequence[str]) -> dict[str, str]:
     return labels
 
 
+def masked_by_folder(folder: Path, names: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+    """The test images of an MVTec layout: category and mask file of each, None for a normal one.
+
+    The mask of ``<category>/test/<defect>/<stem>.*`` is ``<stem>_mask.*`` or ``<stem>.*`` in
+    ``<category>/ground_truth/<defect>``; images in ``test/good`` are normal.
+
+    Raises:
+        ValueError: No test images, or one with a defect and no mask.
+    """
+    stems = {name.rpartition(".")[0]: name for name in names}
+    found: dict[str, tuple[str, str | None]] = {}
+    for name in names:
+        parts = name.rpartition(".")[0].split("/")
+        if "test" not in parts[:-2]:
+            continue
+        at = parts.index("test")
+        category = "/".join(parts[:at]) or folder.resolve().name
+        truth = "/".join([*parts[:at], "ground_truth", *parts[at + 1 :]])
+        mask = None if parts[at + 1] == "good" else stems.get(truth + "_mask", stems.get(truth))
+        if mask is None and parts[at + 1] != "good":
+            raise ValueError(
+                f"expected a mask for each image with a defect in {str(folder)!r}, but {name} has "
+                f"no {truth}_mask.*; add it, or move the image to test/good if it is normal"
+            )
+        found[name] = category, mask
+    if not found:
+        raise ValueError(
+            f"expected test images (<category>/test/<defect>/*) in {str(folder)!r}, found none; "
+            "give an MVTec category or a folder of them"
+        )
+    return found
+
+
 def _pairs(parts: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(parts, parts[1:], strict=False))
 

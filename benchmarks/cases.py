@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUITES = ("render", "draem", "cutpaste", "peers")
+SUITES = ("render", "draem", "cutpaste", "blend", "loader", "peers")
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class Case:
         suite: One of ``SUITES``.
         work: ``"call"`` (from decoded images to a finished batch), ``"replay"`` (the same with
             sampled parameters given), ``"sample"`` (the parameters only), ``"perlin"`` (fields
-            only) or ``"stage"`` (one stage of a peer, per image).
-        method: Name for ``anoaug.create``, or the stage.
+            only), ``"blend"`` (given patches laid into images), ``"stage"`` (one stage of a peer,
+            per image) or ``"epoch"`` (whole epochs from image files, see ``loader.py``).
+        method: Name for ``anoaug.create``, the stage, or the mode of the blend.
         providers: Who takes part, in the order of the table.
         baseline: The provider the ratios are taken against.
         p: Probability of an anomaly.
@@ -40,7 +41,7 @@ class Case:
 
     def bytes_per_pixel(self) -> int | None:
         """Least traffic: the image in and out and the float32 mask; textures are under 2 % more."""
-        if self.work in ("stage", "sample"):
+        if self.work in ("stage", "sample", "blend", "epoch"):
             return None
         if self.work == "perlin":
             return 4
@@ -48,6 +49,7 @@ class Case:
 
 
 _OURS = ("anoaug", "anoaug-torch")
+_BLENDERS = ("anoaug", "anoaug-boxes", "anoaug-torch", "opencv")
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -124,6 +126,33 @@ CASES: tuple[Case, ...] = (
         out="float32",
     ),
     Case("cutpaste-replay", "render", "replay", "cutpaste", _OURS, baseline="anoaug-torch"),
+    Case(
+        "draem-epoch",
+        "loader",
+        "epoch",
+        "draem",
+        (
+            "anoaug-resident",
+            "anoaug-loader",
+            "anoaug-loader-workers-2",
+            "numpy",
+            "numpy-workers-2",
+        ),
+        baseline="numpy-workers-2",
+        p=0.5,
+        out="float32",
+        note="both sides find their textures decoded; DRAEM's Dataset reads one per image",
+    ),
+    Case(
+        "poisson",
+        "blend",
+        "blend",
+        "normal",
+        _BLENDERS,
+        baseline="opencv",
+        note="square patches of half the side; anoaug-boxes is told where they are",
+    ),
+    Case("poisson-mixed", "blend", "blend", "mixed", _BLENDERS, baseline="opencv"),
     Case("perlin-field", "peers", "stage", "perlin", ("numpy",), "numpy", original_ms=5.72),
     Case("rotate-field", "peers", "stage", "rotate", ("numpy",), "numpy", original_ms=0.416),
     Case("texture-3-of-10", "peers", "stage", "augment", ("numpy",), "numpy", original_ms=1.60),

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -22,7 +23,12 @@ from benchmarks.peers.draem_numpy import DraemNumpy
 from benchmarks.timing import Work
 
 Builder = Callable[[Case, int, torch.device, Inputs], Work]
-_BACKENDS = {"anoaug": "auto", "anoaug-torch": "torch", "anoaug-capture": "auto"}
+_BACKENDS = {
+    "anoaug": "auto",
+    "anoaug-torch": "torch",
+    "anoaug-capture": "auto",
+    "anoaug-boxes": "auto",
+}
 
 
 def batches(images: Bytes, batch: int) -> list[Bytes]:
@@ -56,6 +62,8 @@ def build_anoaug(
     """
     parts = batches(inputs.images, batch)
     size = inputs.images.shape[1:3]
+    if case.work == "blend":
+        return _blend(case, provider, [tensors(part, device) for part in parts])
     if case.work == "perlin":
         seeds = itertools.count()
         return lambda: anoaug.functional.perlin(
@@ -82,6 +90,52 @@ def build_anoaug(
         return lambda: synth(next(turn))
     lists = itertools.cycle([[torch.from_numpy(image) for image in part] for part in parts])
     return lambda: synth(torch.stack(next(lists)).permute(0, 3, 1, 2).contiguous())
+
+
+def patch_boxes(batch: int, height: int, width: int) -> torch.Tensor:
+    """Where the patches of a blend lie: top, left, height, width, int64 ``[B, 4]``."""
+    rng = np.random.default_rng(0)
+    top, left = (rng.integers(1, side - side // 2, size=batch) for side in (height, width))
+    sides = np.broadcast_to(np.array([height // 2, width // 2]), (batch, 2))
+    return torch.from_numpy(np.column_stack([top, left, sides]))
+
+
+def patch_masks(boxes: torch.Tensor, height: int, width: int) -> Bytes:
+    """Masks of patches, (B, H, W) uint8, 255 within."""
+    masks = np.zeros((len(boxes), height, width), np.uint8)
+    for mask, (top, left, tall, wide) in zip(masks, boxes.tolist(), strict=True):
+        mask[top : top + tall, left : left + wide] = 255
+    return masks
+
+
+def _blend(case: Case, provider: str, images: list[torch.Tensor]) -> Work:
+    """Patches of the next image of the batch, from tensors to a tensor."""
+    batch, _, height, width = images[0].shape
+    boxes = patch_boxes(batch, height, width)
+    mask = torch.from_numpy(patch_masks(boxes, height, width))[:, None].to(images[0].device)
+    told = boxes if provider == "anoaug-boxes" else None
+    turn = itertools.cycle([(part, part.roll(1, 0)) for part in images])
+    return lambda: anoaug.functional.poisson_blend(
+        *next(turn), mask, case.method, boxes=told, backend=_BACKENDS[provider]
+    )
+
+
+def build_opencv(case: Case, batch: int, device: torch.device, inputs: Inputs) -> Work:
+    """``cv2.seamlessClone`` image by image and the collating of its outputs; on the CPU."""
+    del device
+    height, width = inputs.images.shape[1:3]
+    boxes = patch_boxes(batch, height, width)
+    masks = patch_masks(boxes, height, width)
+    flag = {"normal": cv2.NORMAL_CLONE, "mixed": cv2.MIXED_CLONE}[case.method]
+    centres = [(x + w // 2, y + h // 2) for y, x, h, w in boxes.tolist()]
+    turn = itertools.cycle([(part, np.roll(part, 1, 0)) for part in batches(inputs.images, batch)])
+
+    def run() -> object:
+        # It writes into the mask it is given.
+        todo = zip(*next(turn), masks.copy(), centres, strict=True)
+        return np.stack([cv2.seamlessClone(s, d, m, at, flag) for d, s, m, at in todo])
+
+    return run
 
 
 def build_numpy(case: Case, batch: int, device: torch.device, inputs: Inputs) -> Work:
@@ -160,7 +214,11 @@ def build(provider: str, case: Case, batch: int, device: torch.device, inputs: I
     """
     if provider in _BACKENDS:
         return build_anoaug(case, batch, device, inputs, provider)
-    peers: dict[str, Builder] = {"numpy": build_numpy, "pil": build_pil}
+    peers: dict[str, Builder] = {
+        "numpy": build_numpy,
+        "pil": build_pil,
+        "opencv": build_opencv,
+    }
     if provider not in peers:
         raise ValueError(
             f"provider: expected one of {', '.join([*_BACKENDS, *peers])}, got {provider!r}"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from anoaug.checks import require
-from benchmarks import cases, data, providers, record, timing
+from benchmarks import cases, data, loader, providers, record, timing
 from benchmarks.timing import Timing, Work
 
 _CACHE_MULTIPLE = 3  # inputs rotate over this many times the device's L2 cache
@@ -102,10 +102,11 @@ def run_case(
     lines = []
     for name, measured in timings.items():
         mine = name.startswith("anoaug")
+        same = mine or case.suite in ("cutpaste", "blend")
         parameters: dict[str, Any] = {
             "size": size,
             "batch": batch,
-            "dtype": f"uint8 -> {case.out if mine or case.suite == 'cutpaste' else 'float32'}",
+            "dtype": f"uint8 -> {case.out if same else 'float32'}",
             "work": case.work,
             "method": case.method,
             "p": case.p,
@@ -134,9 +135,12 @@ def table(lines: list[dict[str, Any]]) -> str:
     """The lines as text, every ratio shown, those below 1 named as losses.
 
     ``floor`` is the share of a plain device copy's speed that is reached; ``original`` the public
-    code's milliseconds at 256 pixels, for the peers.
+    code's milliseconds at 256 pixels, for the peers; suite ``loader`` has a column for each part
+    of an epoch.
     """
-    rows = [_COLUMNS.split()]
+    parts = [p for p in loader.PARTS if any(f"{p}_s" in line["parameters"] for line in lines)]
+    *columns, last = _COLUMNS.split()
+    rows = [[*columns, *(f"{part}-ms" for part in parts), last]]
     for line in lines:
         ratio, rate, cpu = line["ratio"], line["gigabytes_per_second"], line["cpu_median"]
         rows.append(
@@ -153,6 +157,7 @@ def table(lines: list[dict[str, Any]]) -> str:
                 f"{line['floor_fraction']:.0%}" if line["floor_fraction"] else "-",
                 str(line["parameters"].get("original_ms_at_256", "-")),
                 f"{line['cpu_ratio']:.2f}" if line["cpu_ratio"] else "-",
+                *(f"{line['parameters'][f'{part}_s'] * 1e3:.3f}" for part in parts),
                 "-" if ratio is None else f"{ratio:.2f}" + (" (slower)" if ratio < 0.995 else ""),
             ]
         )
@@ -187,6 +192,10 @@ def main(argv: list[str] | None = None) -> list[Path]:
                 for case in cases.select(suite)
             ]
             for case, size, batch in tqdm(jobs, desc=suite):
+                if case.work == "epoch":
+                    found, about = loader.run_case(case, options, size, batch)
+                    lines += found
+                    continue
                 inputs = data.inputs(size, input_count(batch, size, device))
                 about = inputs.about
                 lines += run_case(case, options, size, batch, inputs, bandwidth)

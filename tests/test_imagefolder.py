@@ -170,6 +170,22 @@ class TestDecode:
         rule = same(*turned.shape[:2])
         assert np.array_equal(decode(encoded(image, exif=exif), rule), turned.transpose(2, 0, 1))
 
+    def test_a_large_jpeg_decoded_small_is_turned_too(self) -> None:
+        image = Image.fromarray(np.repeat(np.repeat(pixels(4, 6), 100, axis=0), 100, axis=1))
+        exif = image.getexif()
+        exif[0x0112] = 6
+        plain = decode(encoded(image, "JPEG", quality=95), Rule((20, 30)))
+        turned = decode(encoded(image, "JPEG", quality=95, exif=exif), Rule((30, 20)))
+        result, expected = turned.astype(int), np.rot90(plain, -1, axes=(1, 2))
+        assert np.abs(result - expected).max() <= 2
+
+    def test_alpha_of_16_bit_colour_is_dropped(self) -> None:
+        cv2 = pytest.importorskip("cv2")
+        wide = np.random.default_rng(0).integers(0, 65536, (12, 16, 4), dtype=np.uint16)
+        content = cv2.imencode(".png", wide)[1].tobytes()
+        expected = (wide[..., 2::-1] >> 8).transpose(2, 0, 1)
+        assert np.array_equal(decode(content, same()), expected)
+
     def test_the_first_frame_is_taken(self) -> None:
         frames = [Image.fromarray(pixels(seed=seed)) for seed in (0, 1)]
         content = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])

@@ -2,5 +2,14 @@
 
 from .contract import BatchContract
 from .dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
+from .epochs import ResidentLoader
+from .resident import ResidentDataset
 
-__all__ = ["AnomalyCollate", "AnomalyLoader", "BatchContract", "IndexedDataset"]
+__all__ = [
+    "AnomalyCollate",
+    "AnomalyLoader",
+    "BatchContract",
+    "IndexedDataset",
+    "ResidentDataset",
+    "ResidentLoader",
+]

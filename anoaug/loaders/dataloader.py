@@ -209,7 +209,7 @@ class AnomalyLoader:
             raise ValueError(f"prefetch: expected a whole number >= 0, got {prefetch!r}")
         self.loader = loader
         self.synth = _synthesizer(synth)
-        self.device = None if device is None else _device(device)
+        self.device = None if device is None else present_device(device)
         self.contract = BatchContract(image, mask, label, index, category, foreground)
         self.prefetch = prefetch
         self._looked = False
@@ -424,7 +424,12 @@ def _warn_of_wrapped_index(dataset: Any, contract: BatchContract, batch: Any) ->
         )
 
 
-def _device(value: torch.device | str) -> torch.device:
+def present_device(value: torch.device | str) -> torch.device:
+    """The device.
+
+    Raises:
+        ValueError: A CUDA device that is not there.
+    """
     device = torch.device(value)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
