@@ -1,37 +1,27 @@
-"""The command line: ``anoaug methods``, ``anoaug preview``, ``anoaug doctor``.
-
-Arguments, files and messages are dealt with here; what a command shows comes from elsewhere. Each
-command is a function of the parsed arguments that returns the exit code: 0, 1 when a check
-failed, 2 for bad input (one line on standard error), 130 when interrupted.
-"""
+"""``anoaug preview``: a picture of clean images beside what methods make of them."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import shutil
 import statistics
-import sys
-import textwrap
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__, checks, doctor, imagefolder, methods, viz
-from .banks import TextureBank
-from .synthesizer import Synthesizer
+from .. import __version__, checks, doctor, imagefolder, methods, viz
+from ..banks import TextureBank
+from ..synthesizer import Synthesizer
+from .arguments import DEFAULT_METHODS, Commands, listed, whole
 
 DEMO_IMAGES = ("brick", "gravel", "grass", "coins")
 # Of a thousand the one whose anomalies are easiest to see at the size of a thumbnail.
 DEMO_SEED = 840
-DEFAULT_METHODS = "draem,cutpaste"
 
 SECONDS = 2.0  # how long the throughput of each method is measured
 BATCH = 32
@@ -40,78 +30,18 @@ _MEASURED_SIZE = 256
 T = TypeVar("T")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Args:
-        argv: Arguments without the program's name; those of the process when None.
-
-    Returns:
-        The exit code.
-    """
-    arguments = argparse.Namespace(debug=False)
-    try:
-        _parser().parse_args(argv, arguments)
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            code: int = arguments.run(arguments)
-            sys.stdout.flush()
-            return code
-    except KeyboardInterrupt:
-        print("anoaug: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; Python would complain once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        if arguments.debug:
-            raise
-        print(f"anoaug: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
-# ---- arguments -----------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see {self.prog} --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _Parser(
-        prog="anoaug", description="Anomaly synthesis on the device, once per batch."
-    )
-    parser.add_argument("--version", action="version", version=f"anoaug {__version__}")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
-        made = commands.add_parser(name, help=text, description=f"{text}.", parents=[common])
-        made.set_defaults(run=run)
-        return made
-
-    listing = command("methods", run_methods, "List the methods, or describe one")
-    listing.add_argument("name", nargs="?", metavar="NAME", help="everything about this method")
-    families = ", ".join(methods.FAMILIES)
-    listing.add_argument("--family", metavar="F", help=f"only one family: {families}")
-    add = listing.add_mutually_exclusive_group().add_argument
-    add("--markdown", action="store_true", help="a Markdown table")
-    add("--json", action="store_true", help="JSON, with defaults and deviations")
-
-    add = command("preview", run_preview, "Draw clean images beside their anomalies").add_argument
+def register(commands: Commands) -> None:
+    """Add the command to the parser."""
+    add = commands("preview", run, "Draw clean images beside their anomalies").add_argument
     add("paths", nargs="*", metavar="FOLDER|IMAGE", type=Path, help="normal images")
     add("--demo", action="store_true", help="scikit-image's images; measure the throughput too")
-    add("-m", "--method", metavar="NAME[,NAME...]", default=DEFAULT_METHODS, help="%(default)s")
+    add("-m", "--method", metavar="NAME[,NAME...]", type=listed, default=DEFAULT_METHODS,
+        help="%(default)s")  # fmt: skip
     add("-o", "--out", metavar="FILE.png", type=Path, default=Path("preview.png"),
         help="%(default)s")  # fmt: skip
-    add("-n", metavar="N", type=_whole(1, 1000), default=4, help="images from each folder, spread "
+    add("-n", metavar="N", type=whole(1, 1000), default=4, help="images from each folder, spread "
         "over it (%(default)s)")  # fmt: skip
-    add("--size", metavar="PIXELS", type=_whole(16, 4096), default=256,
+    add("--size", metavar="PIXELS", type=whole(16, 4096), default=256,
         help="side that images are brought to (%(default)s)")  # fmt: skip
     add("--resize", metavar="RULE", default="stretch",
         help="stretch, or crop to the centre (%(default)s)")  # fmt: skip
@@ -121,135 +51,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", metavar="DEVICE", default="auto", help="cuda where there is one, else cpu")
     add("--backend", metavar="NAME", help="auto, triton or torch; ANOAUG_BACKEND, else auto")
 
-    add = command("doctor", run_doctor, "Show what is installed and test it").add_argument
-    add("--json", action="store_true", help="JSON")
-    return parser
 
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {low} to {high}, got {text!r}"
-            )
-        return int(text)
-
-    return parse
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"anoaug: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-# ---- anoaug methods ------------------------------------------------------------------------------
-
-
-def run_methods(arguments: argparse.Namespace) -> int:
-    """``anoaug methods``."""
-    name = arguments.name
-    if name is not None and (arguments.family or arguments.markdown):
-        raise ValueError(f"methods: expected {name!r} alone or with --json; leave the rest out")
-    found = [
-        methods.get(each) for each in ([name] if name else methods.list_methods(arguments.family))
-    ]
-    if arguments.json:
-        keys = ("name", "family", "paper", "matches", "deviations", "defects", "surfaces", "needs",
-                "defaults")  # fmt: skip
-        facts = [methods.describe(method.name) for method in found]
-        print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
-                         default=repr))  # fmt: skip
-        return 0
-    if name:
-        print(_described(methods.describe(name)))
-        return 0
-    heads = ("name", "family", "needs", "surfaces", "defects", "paper")
-    rows = [
-        (
-            method.name,
-            method.family,
-            ", ".join(method.needs) or "-",
-            ", ".join(method.surfaces),
-            ", ".join(method.defects),
-            method.paper,
-        )
-        for method in found
-    ]
-    print(markdown(heads, rows) if arguments.markdown else _aligned(heads, rows))
-    return 0
-
-
-def _described(fact: dict[str, Any]) -> str:
-    """All of a method's description, wrapped for reading."""
-    width = shutil.get_terminal_size((100, 0)).columns
-    indent = " " * 13
-
-    def entry(head: str, text: str) -> str:
-        return textwrap.fill(text, width, initial_indent=f"{head:<13}", subsequent_indent=indent)
-
-    lines = [entry(head, fact[head]) for head in ("name", "family", "paper", "matches")]
-    for head in ("deviations", "defects", "surfaces", "needs"):
-        parts = fact[head] or ["none"]
-        if head == "deviations":
-            lines += [entry(head if n == 0 else "", f"- {p}") for n, p in enumerate(parts)]
-        else:
-            lines.append(entry(head, ", ".join(parts)))
-    values = [f"{keyword}={value!r}" for keyword, value in fact["defaults"].items()]
-    lines += [entry("defaults" if n == 0 else "", value) for n, value in enumerate(values)]
-    others = [keyword for keyword in fact["common"] if keyword not in fact["defaults"]]
-    return "\n".join([*lines, entry("also", f"{', '.join(others)} (see anoaug.Synthesizer)")])
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is set as code."""
-    lines = [heads, ["---"] * len(heads), *([f"`{row[0]}`", *row[1:]] for row in rows)]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
-                     for line in lines)  # fmt: skip
-
-
-def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns for the terminal; the last two are wrapped to share what the others leave."""
-    widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
-    # A pipe has no width: one line per method suits grep.
-    room = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
-    if room:
-        left = max(40, room - sum(widths[:-2]) - 2 * (len(widths) - 1))
-        widths[-2] = min(widths[-2], left // 2)
-        widths[-1] = min(widths[-1], left - widths[-2])
-    lines = []
-    for line in (heads, *rows):
-        cells = [
-            textwrap.wrap(cell, width) or [""] for cell, width in zip(line, widths, strict=True)
-        ]
-        for at in range(max(len(cell) for cell in cells)):
-            parts = (
-                f"{cell[at] if at < len(cell) else '':<{width}}"
-                for cell, width in zip(cells, widths, strict=True)
-            )
-            lines.append("  ".join(parts).rstrip())
-    return "\n".join(lines)
-
-
-# ---- anoaug doctor -------------------------------------------------------------------------------
-
-
-def run_doctor(arguments: argparse.Namespace) -> int:
-    """``anoaug doctor``."""
-    facts = doctor.report()
-    print(json.dumps(facts, indent=2) if arguments.json else doctor.text(facts))
-    return 0 if facts["ok"] else 1
-
-
-# ---- anoaug preview ------------------------------------------------------------------------------
-
-
-def run_preview(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """``anoaug preview``."""
     # Everything that can be refused is refused before the work begins.
     out = viz.png_path(arguments.out)
     checks.probability("--p", arguments.p)
     if arguments.seed is None:
         arguments.seed = DEMO_SEED if arguments.demo else 0
-    names = [name.strip() for name in arguments.method.split(",")]
+    names = arguments.method
     for name in names:
         _suppliable(methods.get(name))
     device, backend = _device(arguments.device, arguments.backend)

@@ -1,11 +1,8 @@
-"""The command line, run in this process."""
+"""``anoaug preview``."""
 
 from __future__ import annotations
 
-import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,40 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import anoaug
-from anoaug import cli, methods, viz
+from anoaug import methods, viz
+from anoaug.cli import preview
 
 pillow = pytest.importorskip("PIL.Image")
 
 SIZE = 64
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "SECONDS", 0.0)
-
-    def called(*argv: object) -> Result:
-        code = cli.main([str(word) for word in argv])
-        return Result(code, *capsys.readouterr())
-
-    return called
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three images, small and all different."""
-    path = tmp_path / "normal"
-    path.mkdir()
-    draw = np.random.default_rng(0)
-    for name in ("a", "b", "c"):
-        pixels = draw.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-        pillow.fromarray(pixels).save(path / f"{name}.png")
-    return path
 
 
 def pixels_of(path: Path) -> np.ndarray:
@@ -72,64 +41,6 @@ def place(sheet: np.ndarray, panel: torch.Tensor) -> tuple[int, int] | None:
             if np.array_equal(sheet[top : top + len(wanted), left:][:, : len(wanted[0])], wanted):
                 return top, left
     return None
-
-
-# ---- methods -------------------------------------------------------------------------------------
-
-
-def test_methods_lists_every_method_once(run):
-    result = run("methods")
-    names = [line.split()[0] for line in result.out.splitlines()]
-    assert names == ["name", *methods.list_methods()]
-
-
-def test_methods_of_a_family(run):
-    result = run("methods", "--family", "external", "--json")
-    assert [each["name"] for each in json.loads(result.out)] == methods.list_methods("external")
-
-
-@pytest.mark.parametrize("name", methods.list_methods())
-def test_one_method_is_told_in_full(run, name: str):
-    told, result = anoaug.describe(name), run("methods", name)
-    shown = " ".join(result.out.split())
-    texts = [told["paper"], told["matches"], *told["deviations"], *told["defects"]]
-    texts += [f"{keyword}={value!r}" for keyword, value in told["defaults"].items()]
-    assert result.code == 0
-    assert [text for text in texts if " ".join(text.split()) not in shown] == []
-
-
-def test_one_method_as_json(run):
-    (found,) = json.loads(run("methods", "cutpaste", "--json").out)
-    assert found["name"] == "cutpaste" and found["defaults"]["area"] == [0.02, 0.15]
-
-
-def test_methods_as_json_carry_defaults_and_deviations(run):
-    found = {each["name"]: each for each in json.loads(run("methods", "--json").out)}
-    assert found["cutpaste"]["defaults"]["area"] == [0.02, 0.15]
-    assert found["draem"]["needs"] == ["textures"]
-    assert len(found["draem"]["deviations"]) > 0
-
-
-def test_methods_as_markdown_are_a_table(run):
-    lines = run("methods", "--markdown").out.splitlines()
-    assert lines[0] == "| name | family | needs | surfaces | defects | paper |"
-    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
-    assert [line.split("`")[1] for line in lines[2:]] == methods.list_methods()
-
-
-def test_a_bar_in_a_cell_is_escaped():
-    assert cli.markdown(["a", "b"], [["x", "p | q"]]).splitlines()[2] == "| `x` | p \\| q |"
-
-
-def test_methods_fit_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    lines = run("methods").out.splitlines()
-    assert max(len(line) for line in lines) <= 100
-    assert len(lines) > 1 + len(methods.list_methods())
-
-
-# ---- preview -------------------------------------------------------------------------------------
 
 
 def test_preview_shows_clean_anomalous_and_mask(run, folder: Path, tmp_path: Path):
@@ -213,7 +124,7 @@ def test_an_unreadable_image_in_a_folder_is_named_and_replaced(run, folder: Path
 
 def test_demo_draws_and_tells_the_throughput(run, tmp_path: Path, monkeypatch):
     pytest.importorskip("skimage")
-    monkeypatch.setattr(cli, "BATCH", 2)
+    monkeypatch.setattr(preview, "BATCH", 2)
     result = run("preview", "--demo", "--size", 64, "--out", "demo.png")
     assert result.code == 0
     picture, line = result.out.splitlines()
@@ -224,14 +135,14 @@ def test_demo_draws_and_tells_the_throughput(run, tmp_path: Path, monkeypatch):
         line,
     )
     sheet = pixels_of(tmp_path / "demo.png")
-    assert all(place(sheet, image) for image in cli.demo_images(64))
+    assert all(place(sheet, image) for image in preview.demo_images(64))
 
 
 def test_the_demo_is_anomalous_throughout():
     pytest.importorskip("skimage")
-    images = cli.demo_images(256)
+    images = preview.demo_images(256)
     bank = anoaug.TextureBank.procedural()
-    synth = anoaug.create("draem", textures=bank, p=1.0, seed=cli.DEMO_SEED)
+    synth = anoaug.create("draem", textures=bank, p=1.0, seed=preview.DEMO_SEED)
     batch = synth(images, index=range(4), epoch=0)
     share = batch.mask.mean((1, 2, 3))
     changed = ((batch.image.float() - images).abs() * batch.mask).sum((1, 2, 3)) / 3
@@ -243,14 +154,14 @@ def test_the_demo_is_anomalous_throughout():
 def test_throughput_leaves_the_threads_as_they_were(images: torch.Tensor):
     synth = anoaug.create("cutpaste", p=1.0, seed=0)
     torch.set_num_threads(2)  # the suite's fixture sets it back
-    assert cli.throughput(synth, images, 0.0) > 0
+    assert preview.throughput(synth, images, 0.0) > 0
     assert torch.get_num_threads() == 2
 
 
 @given(count=st.integers(1, 50), wanted=st.integers(1, 60))
 @settings(max_examples=50, deadline=None)
 def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
-    order = list(cli._spread(count, wanted))
+    order = list(preview._spread(count, wanted))
     assert sorted(order) == list(range(count))
     first = order[: min(count, wanted)]
     gaps = np.diff([-1, *first, count])
@@ -269,55 +180,6 @@ def test_preview_of_tests_or_masks_is_warned_of(
     assert result.err.count("not known to be normal; give train/good") == warned
 
 
-# ---- bad input -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("argv", "hint"),
-    [
-        ("", "COMMAND"),
-        ("previw", "choose from"),
-        ("methods --family exernal", "did you mean external?"),
-        ("methods --json --markdown", "not allowed with"),
-        ("methods DRAEM", "did you mean draem?"),
-        ("methods draem --markdown", "'draem' alone or with --json"),
-        ("methods draem --family external", "'draem' alone or with --json"),
-        ("preview", "or --demo"),
-        ("preview normal --demo", "give one of the two"),
-        ("preview normal -m dream", "did you mean draem?"),
-        ("preview normal -m draem,", "known: "),
-        ("preview nowhere", "'nowhere' does not exist"),
-        ("preview empty", "found none"),
-        ("preview bad.png", "bad.png (no image that Pillow knows)"),
-        ("preview broken", "broken/bad.png"),
-        ("preview normal -o out.jpg", "ends in .png"),
-        ("preview normal -o nowhere/out.png", "folder that exists"),
-        ("preview normal --size 3", "whole number from 16"),
-        ("preview normal --size 64.5", "whole number"),
-        ("preview normal -n 0", "whole number from 1"),
-        ("preview normal --p 1.5", "--p: expected a number in [0, 1]"),
-        ("preview normal --p nan", "--p: expected a number in [0, 1]"),
-        ("preview normal --resize fit", "'stretch', 'crop'"),
-        ("preview normal --textures nowhere", "does not exist"),
-        ("preview normal --device quantum", "anoaug doctor"),
-        ("preview normal --device meta", "anoaug doctor"),
-        ("preview normal --backend tritn", "did you mean triton?"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_2(run, folder: Path, tmp_path: Path, argv: str, hint: str):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    for path in (tmp_path / "bad.png", tmp_path / "broken/bad.png"):
-        path.write_bytes(b"no picture")
-    before = sorted(tmp_path.rglob("*"))
-    result = run(*argv.split())
-    assert result.code == 2
-    assert result.out == ""
-    assert len(result.err.splitlines()) == 1
-    assert result.err.startswith("anoaug: error: ") and hint in result.err
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch):
     needy = methods.Method(
         "needy", methods.get("cutpaste").build, "external", "", "", (), (), (), ("bank",)
@@ -326,40 +188,3 @@ def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch
     result = run("preview", folder, "-m", "needy")
     assert result.code == 2
     assert "needy needs bank" in result.err
-
-
-def test_a_missing_extra_is_named(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    result = run("preview", folder)
-    assert result.code == 2
-    assert "pip install 'anoaug[images]'" in result.err
-
-
-def test_debug_shows_the_traceback(run):
-    with pytest.raises(ValueError, match="does not exist"):
-        run("preview", "nowhere", "--debug")
-
-
-def test_an_interrupt_exits_130_without_a_file(run, folder: Path, tmp_path: Path, monkeypatch):
-    def interrupted(self, stream, **_):
-        stream.write(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pillow.Image, "save", interrupted)
-    result = run("preview", folder, "-m", "cutpaste", "--size", 32)
-    assert (result.code, result.err) == (130, "anoaug: interrupted\n")
-    assert [path for path in tmp_path.iterdir() if path != folder] == []
-
-
-def test_a_bug_is_not_passed_off_as_bad_input(run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(methods, "list_methods", lambda family: {}["oops"])
-    with pytest.raises(KeyError):
-        run("methods")
-
-
-def test_python_m_anoaug_is_the_command(monkeypatch: pytest.MonkeyPatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["anoaug", "methods", "--family", "none"])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("anoaug", run_name="__main__")
-    assert stop.value.code == 2
-    assert "anoaug: error: family" in capsys.readouterr().err

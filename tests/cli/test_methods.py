@@ -1,0 +1,64 @@
+"""``anoaug methods``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+import anoaug
+from anoaug import methods
+from anoaug.cli.methods import markdown
+
+
+def test_methods_lists_every_method_once(run):
+    result = run("methods")
+    names = [line.split()[0] for line in result.out.splitlines()]
+    assert names == ["name", *methods.list_methods()]
+
+
+def test_methods_of_a_family(run):
+    result = run("methods", "--family", "external", "--json")
+    assert [each["name"] for each in json.loads(result.out)] == methods.list_methods("external")
+
+
+@pytest.mark.parametrize("name", methods.list_methods())
+def test_one_method_is_told_in_full(run, name: str):
+    told, result = anoaug.describe(name), run("methods", name)
+    shown = " ".join(result.out.split())
+    texts = [told["paper"], told["matches"], *told["deviations"], *told["defects"]]
+    texts += [f"{keyword}={value!r}" for keyword, value in told["defaults"].items()]
+    assert result.code == 0
+    assert [text for text in texts if " ".join(text.split()) not in shown] == []
+
+
+def test_one_method_as_json(run):
+    (found,) = json.loads(run("methods", "cutpaste", "--json").out)
+    assert found["name"] == "cutpaste" and found["defaults"]["area"] == [0.02, 0.15]
+
+
+def test_methods_as_json_carry_defaults_and_deviations(run):
+    found = {each["name"]: each for each in json.loads(run("methods", "--json").out)}
+    assert found["cutpaste"]["defaults"]["area"] == [0.02, 0.15]
+    assert found["draem"]["needs"] == ["textures"]
+    assert len(found["draem"]["deviations"]) > 0
+
+
+def test_methods_as_markdown_are_a_table(run):
+    lines = run("methods", "--markdown").out.splitlines()
+    assert lines[0] == "| name | family | needs | surfaces | defects | paper |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    assert [line.split("`")[1] for line in lines[2:]] == methods.list_methods()
+
+
+def test_a_bar_in_a_cell_is_escaped():
+    assert markdown(["a", "b"], [["x", "p | q"]]).splitlines()[2] == "| `x` | p \\| q |"
+
+
+def test_methods_fit_a_narrow_terminal(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    lines = run("methods").out.splitlines()
+    assert max(len(line) for line in lines) <= 100
+    assert len(lines) > 1 + len(methods.list_methods())
