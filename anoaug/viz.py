@@ -20,12 +20,15 @@ from torch.nn import functional
 
 from . import checks, recipe
 from .batch import AnomalyBatch
+from .oneof import OneOf
+from .prepare import Choice
 from .synthesizer import Synthesizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 TINT = (255, 45, 85)  # far from greys, from most materials and from most textures
+_OTHERS = (40, 110, 255)  # what was not chosen
 
 _PAPER, _INK, _MUTED, _FRAME = (255, 255, 255), (28, 28, 30), (110, 110, 115), (225, 225, 228)
 _ELLIPSIS = "..."
@@ -267,6 +270,33 @@ def preview(
     return sheet
 
 
+def foregrounds(
+    choice: Choice, path: str | os.PathLike[str] | None = None, rows: int = 4, columns: int = 6
+) -> Image:
+    """What :func:`anoaug.prepare.auto` chose, in red, beside the next best rules, in blue.
+
+    Args:
+        choice: The choice.
+        path: A name that ends in ``.png``, to write the picture to in one step; None writes none.
+        rows: At most this many images, 1 or more.
+        columns: At most this many rules, 1 or more.
+    """
+    path = None if path is None else png_path(path)
+    images, tried = choice.images[:rows], choice.candidates[:columns]
+    shown = _presentable(images, None)
+    panels, captions = [shown], ["image"]
+    for place, one in enumerate(tried):
+        panels.append(overlay(shown, one.foreground(images), _OTHERS if place else TINT))
+        captions.append(one.caption if place else f"{one.caption}, chosen")
+    sheet = contact_sheet(
+        list(zip(*panels, strict=True)), [captions] * len(images), title="Foreground",
+        subtitle=repr(choice.foreground), groups=(1, 1, len(tried) - 1)[: 1 + len(tried)],
+    )  # fmt: skip
+    if path is not None:
+        save_png(sheet, path)
+    return sheet
+
+
 def _presentable(images: Tensor, normalised: Synthesizer | None) -> Tensor:
     """Images as :func:`pixels` takes them: not normalised, in [0, 1], of 1 or 3 channels."""
     if images.dtype.is_floating_point:
@@ -292,6 +322,8 @@ def captions_of(synth: Synthesizer, batch: AnomalyBatch, at: int) -> tuple[str, 
 
 def _told(synth: Synthesizer, batch: AnomalyBatch, at: int) -> Iterator[str]:
     """What can be said of a sample in a few words, from the named columns of its table."""
+    if isinstance(synth, OneOf) and batch.params.choice is not None:
+        synth = synth.members[int(batch.params.choice[at])]
     table = batch.params.table[at : at + 1].cpu().numpy()
     drawn = recipe.recipe(synth.laws(batch.image.shape[1], batch.image.dtype))
     values, numbers = drawn.describe(table), drawn.describe(table.view(np.int32))

@@ -1,0 +1,133 @@
+"""What is thresholded: one 8-bit grey level, colour distance or saliency per pixel of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .. import checks
+
+_SIDE = 64  # the scale saliency is computed at, in pixels of the longer side
+_SIGMA = 2.5  # Gaussian that smooths the saliency map, in pixels of that scale
+_REACH = 5
+
+
+def eight_bits(images: Tensor) -> Tensor:
+    """Images as uint8: uint16 by its high byte, floats in [0, 1] as ``v * 255 + 0.5`` truncated."""
+    checks.images(images)
+    if images.dtype == torch.uint8:
+        return images
+    if images.dtype == torch.uint16:
+        return (images.to(torch.int32) // 256).to(torch.uint8)
+    return (images.float().clamp(0.0, 1.0) * 255 + 0.5).to(torch.uint8)
+
+
+def grey(images: Tensor, channel: int | None = None) -> Tensor:
+    """Grey levels, uint8 ``(B, 1, H, W)``.
+
+    Three channels become ``(299 R + 587 G + 114 B + 500) // 1000``, as in image files read with one
+    channel; four likewise, the fourth being alpha; other counts become their mean, rounded.
+
+    Args:
+        images: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1].
+        channel: Take this channel instead.
+
+    Raises:
+        TypeError, ValueError: Not images, or no such channel.
+    """
+    levels = eight_bits(images)
+    count = levels.shape[1]
+    if channel is not None:
+        if not 0 <= channel < count:
+            raise ValueError(
+                f"channel: expected 0 to {count - 1} for images with {count} channels, "
+                f"got {channel}; None takes the grey value"
+            )
+        return levels[:, channel : channel + 1].contiguous()
+    if count == 1:
+        return levels.contiguous()
+    planes = levels.to(torch.float32)  # every sum below is a whole number under 2**24: exact
+    if count in (3, 4):
+        red, green, blue = planes[:, 0:1], planes[:, 1:2], planes[:, 2:3]
+        total = 299 * red + 587 * green + 114 * blue
+        return ((total + 500) / 1000).to(torch.uint8).contiguous()
+    return (planes.mean(1, keepdim=True) + 0.5).to(torch.uint8).contiguous()
+
+
+def border(plane: Tensor) -> Tensor:
+    """The outermost ring of pixels, ``(B, C, 2 W + 2 H - 4)``."""
+    top, bottom = plane[:, :, 0], plane[:, :, -1]
+    left, right = plane[:, :, 1:-1, 0], plane[:, :, 1:-1, -1]
+    return torch.cat([top, bottom, left, right], 2)
+
+
+def distance(images: Tensor, background: float | Sequence[float] | None = None) -> Tensor:
+    """How far each pixel is from the background's colour: float32 ``(B, 1, H, W)``, in 0 to 255.
+
+    Args:
+        images: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1].
+        background: A number (0 to 255): ``|mean of the channels - background|``, as NSA has it.
+            One number per channel: the largest difference of any channel. None: likewise, from the
+            median colour of each image's own border.
+
+    Raises:
+        TypeError, ValueError: Not images, or numbers that do not fit them.
+    """
+    planes = eight_bits(images)
+    planes = (planes[:, :3] if planes.shape[1] == 4 else planes).to(torch.float32)
+    if isinstance(background, (int, float)):
+        return (planes.mean(1, keepdim=True) - background).abs()
+    if background is None:
+        ring = border(planes).sort(2).values  # median's own result is not deterministic on CUDA
+        centre = ring[:, :, (ring.shape[2] - 1) // 2, None, None]
+        return (planes - centre).abs().amax(1, keepdim=True)
+    if len(background) != planes.shape[1]:
+        raise ValueError(
+            f"background: expected {planes.shape[1]} numbers, one per channel, "
+            f"got {len(background)}; one number alone is compared with the mean of the channels"
+        )
+    # Number by number: as a tensor they would have to be copied to the device.
+    far = (planes[:, :1] - background[0]).abs()
+    for channel, value in enumerate(background[1:], 1):
+        far = torch.maximum(far, (planes[:, channel : channel + 1] - value).abs())
+    return far
+
+
+def saliency_map(images: Tensor) -> Tensor:
+    """Spectral-residual saliency: float32 ``(B, 1, H, W)``, 1 at the most salient pixel.
+
+    The log spectrum of the grey image, brought to 64 pixels on its longer side, less its 3 x 3 mean
+    is what is new in the image; transformed back with the phase, squared and smoothed (sigma 2.5),
+    it is the map (Hou and Zhang, Saliency Detection: A Spectral Residual Approach, CVPR 2007). An
+    image without contrast has a map of zeros.
+
+    Args:
+        images: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1].
+    """
+    levels = grey(images).to(torch.float32) / 255
+    if len(levels) == 0:
+        return levels
+    height, width = levels.shape[2:]
+    shrink = min(1.0, _SIDE / max(height, width))
+    size = (max(2, round(height * shrink)), max(2, round(width * shrink)))
+    # float64: a phase is noise where its amplitude is all rounding error.
+    small = functional.interpolate(levels, size, mode="bilinear", antialias=True).double()
+    contrast = small.amax((2, 3), keepdim=True) - small.amin((2, 3), keepdim=True)
+    spectrum = torch.fft.fft2(small)
+    amplitude = spectrum.abs()
+    log = (amplitude + 1e-9).log()
+    around = functional.avg_pool2d(functional.pad(log, (1, 1, 1, 1), "replicate"), 3, 1)
+    residual = torch.fft.ifft2(torch.polar((log - around).exp(), spectrum.angle()))
+    power = residual.abs().square()
+    steps = torch.arange(-_REACH, _REACH + 1, device=power.device, dtype=power.dtype)
+    taps = (-0.5 * (steps / _SIGMA).square()).exp()
+    taps = taps / taps.sum()
+    padded = functional.pad(power, (_REACH, _REACH, _REACH, _REACH))
+    smooth = functional.conv2d(padded, taps.view(1, 1, 1, -1))
+    smooth = functional.conv2d(smooth, taps.view(1, 1, -1, 1)).float()
+    large = functional.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)
+    peak = large.amax((2, 3), keepdim=True)
+    return torch.where((contrast > 0) & (peak > 0), large / peak.clamp_min(1e-30), 0.0)
