@@ -10,18 +10,28 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .parts import reference_function
 from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
-from .reference.masks import Stack, f, gradient_noise, i, level_of, perlin, within
+from .reference.masks import Stack, f, i, level_of, perlin, simplex, within
+from .reference.noise import (
+    OCTAVE_KEY,
+    corner_noise,
+    gradient_noise,
+    lattice_noise,
+    octaves,
+    simplex_cell,
+    simplex_noise,
+)
 from .reference.render import Rendered, Wanted, fold_layer, indexable, store
 from .reference.sources import (
     BANK,
     BILINEAR,
+    CHANNELWISE,
     STAGES,
     eight_bits,
     gather_bank,
@@ -31,14 +41,19 @@ from .reference.sources import (
     sharpen,
     source_coordinates,
 )
+from .reference.sources import simplex as simplex_source
 from .rng import lattice_hash, unit_vector
 
 # Above this many nodes per pixel hashing the lattice is no saving.
 _NODES_PER_PIXEL = 0.5
 
+# Up to this many pixels the calls cost more than the arithmetic.
+_FEW = 1 << 14
+
 # Mask functions that do not read the pixel's number.
 _PIXEL_FREE = frozenset(
-    ("perlin", "rectangle", "everywhere", "intersection", "union", "complement")
+    ("perlin", "simplex", "rectangle", "bitmap")
+    + ("everywhere", "intersection", "union", "complement")
 )
 
 
@@ -62,7 +77,7 @@ class _OneThread(threading.local):
             torch.set_num_threads(self.before)
 
 
-_one_thread = _OneThread()
+one_thread = _OneThread()
 
 
 def render(
@@ -76,7 +91,7 @@ def render(
 ) -> Rendered:
     """Render a batch; arguments and results are those of ``reference.render.render``."""
     # Autocast would let the matrix product of the colours round to bfloat16.
-    with _one_thread, torch.autocast("cpu", enabled=False):
+    with one_thread, torch.autocast("cpu", enabled=False):
         return _render(image, table, slots, banks, norm, layout, wanted)
 
 
@@ -140,7 +155,7 @@ def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
     """Signed level of the first layer's mask; as ``reference.render.field``."""
     y, x = _axes(height, width)
     out = table.new_empty((len(table), 1, height, width))
-    with _one_thread:
+    with one_thread:
         for n in range(len(table)):  # host: one image at a time stays in cache
             out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
     return out
@@ -192,12 +207,23 @@ def _weights(
 
 def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns outside which the layer's mask is certainly empty."""
-    if [step.name for step in layer.mask] != ["rectangle"]:
+    names = [step.name for step in layer.mask]
+    if names not in (["rectangle"], ["bitmap"]):
         return slice(0, height), slice(0, width)
     first = layer.mask[0].offset
-    cy, cx, cos, sin, half_h, half_w = row[0, first : first + 6].tolist()  # host: a host tensor
-    reach_y = abs(cos) * half_h + abs(sin) * half_w
-    reach_x = abs(cos) * half_w + abs(sin) * half_h
+    columns = row[0, first : first + 6].tolist()  # host: a host tensor
+    if names == ["rectangle"]:
+        cy, cx, cos, sin, half_h, half_w = columns
+        reach_y = abs(cos) * half_h + abs(sin) * half_w
+        reach_x = abs(cos) * half_w + abs(sin) * half_h
+    else:
+        # The map to bits inverted, of its middle and of the square it reaches.
+        yy, yx, y0, xy, xx, x0 = columns
+        area, half = yy * xx - yx * xy, (layer.mask[0].option + 1) / 2
+        cy = (xx * (half - 1 - y0) - yx * (half - 1 - x0)) / area
+        cx = (yy * (half - 1 - x0) - xy * (half - 1 - y0)) / area
+        reach_y = (abs(xx) + abs(yx)) * half / abs(area)
+        reach_x = (abs(yy) + abs(xy)) * half / abs(area)
 
     def span(centre: float, reach: float, size: int) -> slice:
         low, high = math.floor(centre - reach) - 1, math.ceil(centre + reach) + 2
@@ -231,25 +257,74 @@ def lattice_perlin(
     slots: Sequence[Tensor], offset: int, option: int,
 ) -> Stack:  # fmt: skip
     """``reference.masks.perlin`` for one row of the table, hashing each lattice node once."""
-    cy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
-    cx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
-    fy, fx = torch.floor(cy), torch.floor(cx)
-    (y0, y1), (x0, x1) = _span(fy), _span(fx)
-    rows, columns = y1 - y0 + 2, x1 - x0 + 2
-    if option > 1 or rows * columns > _NODES_PER_PIXEL * cy.numel():
-        return perlin(stack, row, y, x, b, pix, slots, offset, option)
+    cy, cx = source_coordinates(row, y, x, offset)
     key = i(row, offset + 6) & 0xFFFFFFFF
-    iy = torch.arange(y0, y0 + rows, device=row.device)[:, None]
-    ix = torch.arange(x0, x0 + columns, device=row.device)[None, :]
-    gy, gx = (g.flatten() for g in unit_vector(lattice_hash(key, iy, ix)))
-    node = ((fy - y0) * columns + (fx - x0)).to(torch.int32).flatten()
-    corners = [
-        plane[shift:].index_select(0, node).view(cy.shape)
-        for shift in (0, columns, 1, columns + 1)
-        for plane in (gy, gx)
-    ]
-    noise = gradient_noise(cy - fy, cx - fx, *corners)  # type: ignore[arg-type]
+    noise = octaves(cy, cx, key, f(row, offset + 12), _perlin_octave, option)
     return (noise * within(row, cy, cx, offset + 8) - f(row, offset + 7), *stack)
+
+
+def lattice_simplex(
+    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
+    slots: Sequence[Tensor], offset: int, option: int,
+) -> Stack:  # fmt: skip
+    """``reference.masks.simplex`` for one row of the table, hashing each lattice node once."""
+    cy, cx = source_coordinates(row, y, x, offset)
+    key = i(row, offset + 6) & 0xFFFFFFFF
+    noise = octaves(cy, cx, key, f(row, offset + 8), _simplex_octave, option)
+    return (noise - f(row, offset + 7), *stack)
+
+
+def _perlin_octave(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
+    """``reference.noise.lattice_noise`` for one key."""
+    fy, fx = torch.floor(cy), torch.floor(cx)
+    nodes = _Nodes.of(fy, fx, key)
+    if nodes is None:
+        return lattice_noise(cy, cx, key)
+    down, right = nodes.columns, 1
+    corners = [component for step in (0, down, right, down + right) for component in nodes.at(step)]
+    return gradient_noise(cy - fy, cx - fx, *corners)  # type: ignore[arg-type]
+
+
+def _simplex_octave(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
+    """``reference.noise.simplex_noise`` for one key."""
+    fy, fx, y, x, right = simplex_cell(cy, cx)
+    nodes = _Nodes.of(fy, fx, key)
+    if nodes is None:
+        return simplex_noise(cy, cx, key)
+    middle = torch.where(right > 0.0, 1, nodes.columns).to(torch.int32).flatten()
+    corners = [component for step in (0, middle, nodes.columns + 1) for component in nodes.at(step)]
+    return corner_noise(y, x, right, *corners)  # type: ignore[arg-type]
+
+
+class _Nodes(NamedTuple):
+    """Gradients of the lattice nodes about some cells, each hashed once."""
+
+    gy: Tensor
+    gx: Tensor
+    columns: int
+    first: Tensor  # number of each cell's first node
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, fy: Tensor, fx: Tensor, key: Tensor) -> _Nodes | None:
+        """The nodes of cells of float32 rows and columns; None where that is no saving."""
+        (y0, y1), (x0, x1) = _span(fy), _span(fx)
+        rows, columns = y1 - y0 + 2, x1 - x0 + 2
+        if rows * columns > _NODES_PER_PIXEL * fy.numel():
+            return None
+        iy = torch.arange(y0, y0 + rows, device=key.device)[:, None]
+        ix = torch.arange(x0, x0 + columns, device=key.device)[None, :]
+        gy, gx = unit_vector(lattice_hash(key, iy, ix))
+        first = ((fy - y0) * columns + (fx - x0)).to(torch.int32).flatten()
+        return cls(gy.flatten(), gx.flatten(), columns, first, fy.shape)
+
+    def at(self, step: int | Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients (row, column component) at the nodes that lie ``step`` after the first."""
+        node = self.first + step
+        return (
+            self.gy.index_select(0, node).view(self.shape),
+            self.gx.index_select(0, node).view(self.shape),
+        )
 
 
 def lean_gather_bank(
@@ -282,6 +357,28 @@ def lean_gather_image(
     return _coloured(values, row, offset + 7, peak) if option & STAGES else values
 
 
+def stacked_simplex(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """``reference.sources.simplex`` for one row, all octaves of a few pixels in one pass."""
+    channels, count = image.shape[1], option % CHANNELWISE
+    if option & CHANNELWISE or pix.numel() > _FEW:
+        return simplex_source(image, banks, row, y, x, b, pix, offset, option, peak)
+    cy, cx = source_coordinates(row, y, x, offset)
+    octave = torch.arange(count)[:, None]
+    scale = torch.ones_like(octave).bitwise_left_shift(octave).to(torch.float32)
+    keys = (i(row, offset + 6) + octave * OCTAVE_KEY) & 0xFFFFFFFF
+    layers = simplex_noise(cy * scale, cx * scale, keys)
+    persistence = f(row, offset + 7)
+    total, gain = layers[:1], persistence
+    for one in range(1, count):
+        total = total + gain * layers[one : one + 1]
+        gain = gain * persistence
+    values = (f(row, offset + 8) + f(row, offset + 9) * total) * peak
+    return values.expand(channels, *values.shape)
+
+
 def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
     """``reference.sources.colour_stages`` for one row, on values with white at ``peak``.
 
@@ -308,8 +405,10 @@ def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
 # Functions of parts that the CPU runs in its own way, with the same bits.
 _OWN: dict[Any, Callable[..., Any]] = {
     perlin: lattice_perlin,
+    simplex: lattice_simplex,
     gather_bank: lean_gather_bank,
     gather_image: lean_gather_image,
+    simplex_source: stacked_simplex,
 }
 
 

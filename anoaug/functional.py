@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import checks, ops, recipe
+from . import checks, ops, poisson, recipe
 from .blends import Hard
-from .masks import Given, Mask, Perlin
+from .masks import Given, Mask, Perlin, Simplex
 from .numbering import Numbering
 from .sources import Constant
 
@@ -42,24 +42,57 @@ def perlin(
     Returns:
         float32 ``(B, 1, H, W)`` in [-1, 1] for one octave.
     """
-    if batch < 0:
-        raise ValueError(f"batch: expected at least 0, got {batch}")
-    if not isinstance(cells, Sequence) or len(cells) != 2:
-        raise TypeError(f"cells: expected a pair (rows, columns), got {cells!r}")
-    rows = (
-        torch.arange(batch, device="cpu")
-        if index is None
-        else checks.host_rows("index", index, batch)
-    )
     part = Perlin(
-        cells=((cells[0], cells[0]), (cells[1], cells[1])),
+        cells=_axes(cells),
         threshold=0.0,
         rotation=rotation,
         rotation_fill="continue",
         octaves=octaves,
         persistence=persistence,
     )
-    return field(part, size, rows, seed=seed, device=device)
+    return field(part, size, _numbered(batch, index), seed=seed, device=device)
+
+
+def simplex(
+    batch: int,
+    size: tuple[int, int],
+    cells: tuple[float, float] = (8.0, 8.0),
+    rotation: float = 0.0,
+    octaves: int = 1,
+    persistence: float = 0.5,
+    seed: int = 0,
+    index: Tensor | Sequence[int] | None = None,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """Simplex noise fields; the arguments are those of :func:`perlin`.
+
+    Returns:
+        float32 ``(B, 1, H, W)`` in [-1, 1] for one octave, of a standard deviation of 0.54.
+    """
+    part = Simplex(
+        cells=_axes(cells),
+        threshold=0.0,
+        rotation=rotation,
+        octaves=octaves,
+        persistence=persistence,
+    )
+    return field(part, size, _numbered(batch, index), seed=seed, device=device)
+
+
+def _axes(cells: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Fixed cells per axis as ranges."""
+    if not isinstance(cells, Sequence) or len(cells) != 2:
+        raise TypeError(f"cells: expected a pair (rows, columns), got {cells!r}")
+    return (cells[0], cells[0]), (cells[1], cells[1])
+
+
+def _numbered(batch: int, index: Tensor | Sequence[int] | None) -> Tensor:
+    """Sample indices of a batch, on the host."""
+    if batch < 0:
+        raise ValueError(f"batch: expected at least 0, got {batch}")
+    if index is None:
+        return torch.arange(batch, device="cpu")
+    return checks.host_rows("index", index, batch)
 
 
 def field(
@@ -103,3 +136,59 @@ def field(
     name = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
     place = torch.device(device or "cpu")
     return ops.field(table.to(place), recipe.layout_of(laws), height, width, name)
+
+
+def poisson_blend(
+    destination: Tensor,
+    source: Tensor,
+    mask: Tensor,
+    mode: str = "normal",
+    confine_to_mask: bool = False,
+    *,
+    boxes: Tensor | Sequence[Sequence[int]] | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Lay sources into destinations without seams, as ``cv2.seamlessClone`` does.
+
+    For uint8 this is what OpenCV gives with the centre that keeps the source in its place, within
+    one grey level on every pixel for rectangles up to 512 pixels; larger ones are solved more
+    exactly than OpenCV's float32 eigenvalues allow. Its peculiarities are kept: the source counts
+    from three pixels within the mask's edge on; the equation is solved on the mask's bounding
+    rectangle, so that pixels of it outside the mask change too; ``"mixed"`` compares the
+    differences of a gradient's components; the result is truncated, not rounded.
+
+    The matrix products obey ``torch.set_float32_matmul_precision``: by default they are exact to
+    float32; TF32 (``"high"`` on CUDA) costs some hundredths of a grey level.
+
+    Args:
+        destination: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1]. Floats are solved alike and
+            neither rounded nor truncated.
+        source: Like ``destination``, the patches where they are to be.
+        mask: ``(B, 1, H, W)`` bool, uint8 weights from 0 to 255 or float weights in [0, 1] of the
+            source's gradients. An empty mask leaves its destination untouched, and so does one of
+            which the erosion leaves nothing; the outermost pixels of the image do not count.
+        mode: ``"normal"``: the source's gradients; ``"mixed"``: those of the source where they are
+            stronger.
+        confine_to_mask: Keep every pixel outside the mask as it was, to the bit.
+        boxes: Integers ``(B, 4)`` on the host: top, left, height and width of the rectangle to
+            solve in; by default the mask's bounding rectangle. On CUDA it saves time to give them,
+            because rectangles found there have to be taken for as large as the image.
+        backend: ``"auto"``, ``"triton"`` or ``"torch"``. Results of two backends or devices differ
+            in rare pixels by one level.
+
+    Returns:
+        Like ``destination``.
+
+    Raises:
+        TypeError: Of another kind than said above.
+        ValueError: Of another size, a box that leaves the image, or an unknown mode or backend.
+
+    Source: Perez, Gangnet and Blake, Poisson image editing, SIGGRAPH 2003; OpenCV's
+    ``seamlessClone``.
+    """
+    checks.images(destination)
+    source = checks.picture("source", source, destination)
+    weight = poisson.weights(mask, destination)
+    held = poisson.host_boxes(boxes, len(destination))
+    name = backend or ops.default_backend()
+    return poisson.solve(destination, source, weight, held, mode, confine_to_mask, name)

@@ -6,16 +6,28 @@ A mask is a signed level per pixel, inside > 0. The functions are in ``kernels/m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from . import checks
+from . import checks, fractals
 from .checks import one_of
+from .lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
 from .parts import Context, Floats, Frame, Part, Values, part
 
-__all__ = ["Everywhere", "Foreground", "Given", "Mask", "MaskPart", "Perlin", "Rectangle"]
+__all__ = [
+    "Everywhere",
+    "Foreground",
+    "Fractal",
+    "Given",
+    "Mask",
+    "MaskPart",
+    "Perlin",
+    "Rectangle",
+    "Simplex",
+]
 
 Range = tuple[float, float]
 
@@ -144,19 +156,9 @@ class Perlin(MaskPart):
         object.__setattr__(self, "threshold", checks.interval("threshold", self.threshold))
         object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
         one_of("rotation_fill", self.rotation_fill, ("zero", "continue"))
-        if not isinstance(self.octaves, int) or not 1 <= self.octaves <= 8:
-            raise ValueError(f"octaves: expected an integer from 1 to 8, got {self.octaves!r}")
-        checks.interval("persistence", self.persistence, 0.0, 1.0)
+        checked_octaves(self.octaves, self.persistence)
         if self.cells is not None:
-            each: Any = self.cells
-            if isinstance(each, (int, float)) or all(isinstance(v, (int, float)) for v in each):
-                each = (each, each)
-            if len(each) != 2:
-                raise ValueError(
-                    f"cells: expected a number, a range or a pair of ranges, got {self.cells!r}"
-                )
-            pair = tuple(checks.interval("cells", axis, 2**-8, 4096) for axis in each)
-            object.__setattr__(self, "cells", pair)
+            object.__setattr__(self, "cells", checked_cells(self.cells))
 
     @property
     def words(self) -> int:
@@ -169,7 +171,7 @@ class Perlin(MaskPart):
 
     def columns(self, channels: int) -> dict[str, int]:
         """Affine map to cell coordinates, lattice key, threshold, bounds, persistence."""
-        names = ("yy", "yx", "y0", "xy", "xx", "x0", "key", "threshold")
+        names = (*CELL_MAP, "key", "threshold")
         bounds = ("y_min", "y_max", "x_min", "x_max", "persistence")
         return dict.fromkeys(names + bounds, 1)
 
@@ -182,11 +184,8 @@ class Perlin(MaskPart):
             exponents = low + np.floor(u[:2] * (high - low + 1))
             cells = np.exp2(exponents)
         else:
-            ranges: Any = self.cells
-            cells = np.stack([between(u[axis], ranges[axis]) for axis in (0, 1)])
+            cells = drawn_cells(u[:2], self.cells)
         angle = np.deg2rad(between(u[2], self.rotation))  # type: ignore[arg-type]
-        cos, sin = np.cos(angle), np.sin(angle)
-        mid_y, mid_x = (context.height - 1) / 2, (context.width - 1) / 2
         scale_y, scale_x = cells[0] / context.height, cells[1] / context.width
         if self.rotation_fill == "zero":
             bounds = {
@@ -199,12 +198,7 @@ class Perlin(MaskPart):
             infinite = np.full(context.batch, np.inf)
             bounds = {"y_min": -infinite, "y_max": infinite, "x_min": -infinite, "x_max": infinite}
         return {
-            "yy": cos * scale_y,
-            "yx": -sin * scale_y,
-            "y0": (mid_y - cos * mid_y + sin * mid_x) * scale_y,
-            "xy": sin * scale_x,
-            "xx": cos * scale_x,
-            "x0": (mid_x - sin * mid_y - cos * mid_x) * scale_x,
+            **cell_map(context, cells, angle),
             "key": key,
             "threshold": between(u[3], self.threshold),  # type: ignore[arg-type]
             **bounds,
@@ -214,22 +208,106 @@ class Perlin(MaskPart):
 
 @part
 @dataclass(frozen=True)
+class Simplex(MaskPart):
+    """Simplex noise above a threshold (Perlin 2001; the noise of RD++).
+
+    A lattice of triangles where Perlin's is one of squares: no axis stands out. Gradients are of
+    unit length; one octave spans [-1, 1] and has a standard deviation of 0.54. The field goes on
+    beyond the image. The level is ``noise - threshold``.
+
+    Args:
+        cells: Cells across the image as floats: a number, a range from which both axes draw, or a
+            pair of ranges (rows, columns). The triangles' sides are 0.82 cells long.
+        threshold: Noise above this is inside; a number or a range. 0.8 marks about 7 % of pixels.
+        rotation: Range of the field's rotation in degrees about the image centre.
+        octaves: Number of octaves, each twice as fine; 1 to 8.
+        persistence: Amplitude of an octave relative to the one before.
+    """
+
+    cells: float | Range | tuple[Range, Range] = (2.0, 16.0)
+    threshold: float | Range = 0.8
+    rotation: float | Range = (-90.0, 90.0)
+    octaves: int = 1
+    persistence: float = 0.5
+
+    function: ClassVar[str] = "simplex"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", checked_cells(self.cells))
+        object.__setattr__(self, "threshold", checks.interval("threshold", self.threshold))
+        object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
+        checked_octaves(self.octaves, self.persistence)
+
+    @property
+    def words(self) -> int:
+        """Cells (rows, columns), rotation, threshold, lattice key."""
+        return 5
+
+    def option(self) -> int:
+        """The number of octaves."""
+        return self.octaves
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine map to cell coordinates, lattice key, threshold, persistence."""
+        return dict.fromkeys((*CELL_MAP, "key", "threshold", "persistence"), 1)
+
+    def sample(self, context: Context) -> Values:
+        """Draw cells, rotation, threshold and key."""
+        u = context.uniform(4)
+        angle = np.deg2rad(between(u[2], self.rotation))  # type: ignore[arg-type]
+        return {
+            **cell_map(context, drawn_cells(u[:2], self.cells), angle),
+            "key": context.words(1, 4)[0],
+            "threshold": between(u[3], self.threshold),  # type: ignore[arg-type]
+            "persistence": np.full(context.batch, self.persistence),
+        }
+
+
+def placed(
+    context: Context, u: Floats, height: Floats, width: Floats, angle: Floats, margin: float = 0.0
+) -> Frame:
+    """A box somewhere in the image.
+
+    Args:
+        context: Of the part.
+        u: Two uniform numbers, ``[2, B]``: row and column.
+        height: Sides in pixels, likewise ``width``.
+        width: See above.
+        angle: Rotation in radians; the turned box lies inside where it fits.
+        margin: Share of the image's sides that stays free at every edge.
+    """
+    cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+    # Bounding box of the turned box in whole pixels, so that unturned ones stay exact.
+    box_h = np.ceil(cos * height + sin * width - 1e-9)
+    box_w = np.ceil(cos * width + sin * height - 1e-9)
+    free_h, free_w = (np.floor(margin * side) for side in (context.height, context.width))
+    top = free_h + np.floor(u[0] * (np.maximum(context.height - 2 * free_h - box_h, 0) + 1))
+    left = free_w + np.floor(u[1] * (np.maximum(context.width - 2 * free_w - box_w, 0) + 1))
+    return Frame(top + (box_h - 1) / 2, left + (box_w - 1) / 2, height / 2, width / 2, angle)
+
+
+@part
+@dataclass(frozen=True)
 class Rectangle(MaskPart):
     """A rectangle of random size, place and rotation. The level is the distance to its edge in px.
 
-    Sides are whole pixels, at least 1, at most the image's; the rotated rectangle lies inside the
-    image where it fits. Give either ``area`` and ``aspect`` (CutPaste) or ``height`` and ``width``
-    in pixels (CutPaste-Scar).
+    Sides are whole pixels, at least 1, at most the image's. Give ``area`` and ``aspect``
+    (CutPaste), ``height`` and ``width`` (CutPaste-Scar) or ``side``, for squares (Cutout).
 
     Args:
         area: Range of the share of the image, in (0, 1].
         aspect: Range of width / height.
         aspect_law: ``"log"`` (log-uniform) or ``"split"`` (a fair coin between the part below 1 and
             the part above 1, each linear: the CutPaste paper's two intervals).
-        height: Range of the height in pixels, truncated to whole ones; with ``width`` it replaces
-            area and aspect.
-        width: Range of the width in pixels, likewise.
+        height: Range of the height, truncated to whole pixels; with ``width`` it replaces area and
+            aspect.
+        width: Range of the width, likewise.
         rotation: Range of the rotation in degrees.
+        side: Range of a square's side, instead of all of the above but ``rotation``.
+        unit: Of ``height``, ``width`` and ``side``: ``"pixels"``, or ``"share"`` of the image's
+            height and width, for ``side`` of the shorter one.
+        place: ``"inside"``: the rotated rectangle lies inside the image where it fits;
+            ``"anywhere"``: its centre is any pixel, and the image's edge cuts it.
     """
 
     area: float | Range = (0.02, 0.15)
@@ -238,6 +316,9 @@ class Rectangle(MaskPart):
     height: float | Range | None = None
     width: float | Range | None = None
     rotation: float | Range = 0.0
+    side: float | Range | None = None
+    unit: str = "pixels"
+    place: str = "inside"
 
     function: ClassVar[str] = "rectangle"
     frames: ClassVar[bool] = True
@@ -247,11 +328,16 @@ class Rectangle(MaskPart):
         object.__setattr__(self, "aspect", checks.interval("aspect", self.aspect, 1e-3, 1e3))
         object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
         one_of("aspect_law", self.aspect_law, ("log", "split"))
+        one_of("unit", self.unit, ("pixels", "share"))
+        one_of("place", self.place, ("inside", "anywhere"))
         if (self.height is None) != (self.width is None):
             raise ValueError("Rectangle: expected height and width together, got one; give both")
-        if self.height is not None and self.width is not None:
-            object.__setattr__(self, "height", checks.interval("height", self.height, 1))
-            object.__setattr__(self, "width", checks.interval("width", self.width, 1))
+        if self.height is not None and self.side is not None:
+            raise ValueError("Rectangle: expected height and width, or side, got all; drop one")
+        bounds = (1.0, math.inf) if self.unit == "pixels" else (0.0, 1.0)
+        for name in ("height", "width", "side"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, checks.interval(name, getattr(self, name), *bounds))
 
     @property
     def words(self) -> int:
@@ -263,9 +349,14 @@ class Rectangle(MaskPart):
         return dict.fromkeys(("cy", "cx", "cos", "sin", "half_h", "half_w"), 1)
 
     def _sides(self, context: Context, u: Floats) -> tuple[Floats, Floats]:
-        if self.height is not None and self.width is not None:
-            height = np.floor(between(u[0], self.height))  # type: ignore[arg-type]
-            width = np.floor(between(u[1], self.width))  # type: ignore[arg-type]
+        share = self.unit == "share"
+        unit_h, unit_w = (context.height, context.width) if share else (1, 1)
+        if self.side is not None:
+            height = np.floor(between(u[0], self.side) * min(unit_h, unit_w))  # type: ignore[arg-type]
+            width = height
+        elif self.height is not None and self.width is not None:
+            height = np.floor(between(u[0], self.height) * unit_h)  # type: ignore[arg-type]
+            width = np.floor(between(u[1], self.width) * unit_w)  # type: ignore[arg-type]
         else:
             pixels = between(u[0], self.area) * (context.height * context.width)  # type: ignore[arg-type]
             low, high = self.aspect  # type: ignore[misc]
@@ -284,17 +375,79 @@ class Rectangle(MaskPart):
         u = context.uniform(self.words)
         height, width = self._sides(context, u)
         angle = np.deg2rad(between(u[4], self.rotation))  # type: ignore[arg-type]
-        cos, sin = np.cos(angle), np.sin(angle)
-        # Bounding box of the turned rectangle in whole pixels, so that unturned ones stay exact.
-        box_h = np.ceil(np.abs(cos) * height + np.abs(sin) * width - 1e-9)
-        box_w = np.ceil(np.abs(cos) * width + np.abs(sin) * height - 1e-9)
-        top = np.floor(u[2] * (np.maximum(context.height - box_h, 0) + 1))
-        left = np.floor(u[3] * (np.maximum(context.width - box_w, 0) + 1))
-        cy, cx = top + (box_h - 1) / 2, left + (box_w - 1) / 2
-        context.frame = Frame(cy, cx, height / 2, width / 2, angle)
+        frame = placed(context, u[2:4], height, width, angle)
+        if self.place == "anywhere":
+            # Even sides have no middle pixel: the one after the middle stands for it.
+            cy = np.floor(u[2] * context.height) - (height % 2 == 0) / 2
+            cx = np.floor(u[3] * context.width) - (width % 2 == 0) / 2
+            frame = frame._replace(cy=cy, cx=cx)
+        context.frame = frame
         return {
-            "cy": cy, "cx": cx, "cos": cos, "sin": sin, "half_h": height / 2, "half_w": width / 2,
+            "cy": frame.cy, "cx": frame.cx, "cos": np.cos(angle), "sin": np.sin(angle),
+            "half_h": frame.half_h, "half_w": frame.half_w,
         }  # fmt: skip
+
+
+@part
+@dataclass(frozen=True)
+class Fractal(MaskPart):
+    """The attractor of two random affine maps, stretched over a square that is turned (FractalAD).
+
+    Shapes run from dust and ferns to solid blobs, see :mod:`anoaug.fractals`. They have 64 x 64
+    bits; between these the level is bilinear, from -0.5 outside to 0.5 inside.
+
+    Args:
+        side: Range of the square's side, a share of the image's shorter one, in whole pixels.
+        rotation: Range of the rotation in degrees.
+        margin: Share of the image's sides that the turned square leaves free at every edge, where
+            it fits.
+    """
+
+    side: float | Range = (0.1, 0.5)
+    rotation: float | Range = (15.0, 75.0)
+    margin: float = 0.1
+
+    function: ClassVar[str] = "bitmap"
+    frames: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "side", checks.interval("side", self.side, 0.0, 1.0))
+        object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
+        checks.interval("margin", self.margin, 0.0, 0.5)
+
+    @property
+    def words(self) -> int:
+        """Side, row, column, rotation, those of the maps, and bits."""
+        return 5 + fractals.NUMBERS
+
+    def option(self) -> int:
+        """Bits along a side."""
+        return fractals.SIDE
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine map to bits, the bits."""
+        return {**dict.fromkeys(CELL_MAP, 1), "bits": fractals.SIDE**2 // 32}
+
+    def sample(self, context: Context) -> Values:
+        """Draw the square and the shape; sets the layer's frame."""
+        u = context.uniform(4 + fractals.NUMBERS)
+        bits = context.words(1, 4 + fractals.NUMBERS)[0]
+        side = between(u[0], self.side) * min(context.height, context.width)  # type: ignore[arg-type]
+        side = np.maximum(np.floor(side), 1.0)
+        angle = np.deg2rad(between(u[3], self.rotation))  # type: ignore[arg-type]
+        frame = placed(context, u[1:3], side, side, angle, self.margin)
+        context.frame = frame
+        cos, sin = np.cos(angle) * (fractals.SIDE / side), np.sin(angle) * (fractals.SIDE / side)
+        middle = (fractals.SIDE - 1) / 2
+        return {
+            "yy": cos,
+            "yx": -sin,
+            "y0": middle - (cos * frame.cy - sin * frame.cx),
+            "xy": sin,
+            "xx": cos,
+            "x0": middle - (sin * frame.cy + cos * frame.cx),
+            "bits": fractals.bitmaps(fractals.draw_maps(u[4:], bits), bits),
+        }
 
 
 @part

@@ -15,12 +15,26 @@ import numpy.typing as npt
 from . import checks
 from .banks import Bank
 from .checks import one_of
+from .kornia_bridge import Kornia
 from .masks import Range, between
-from .parts import BankInfo, Context, Floats, Part, Values, part
+from .noises import Simplex
+from .parts import BankInfo, Context, Floats, Source, Values, part
 from .photometric import ColorJitter, RandomOps, Stages
+from .pictures import Given
 from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
 
-__all__ = ["BatchDonor", "Constant", "Donor", "Noise", "Own", "Source", "Texture"]
+__all__ = [
+    "BatchDonor",
+    "Constant",
+    "Donor",
+    "Given",
+    "Kornia",
+    "Noise",
+    "Own",
+    "Simplex",
+    "Source",
+    "Texture",
+]
 
 Photometric = RandomOps | ColorJitter
 part(RandomOps)
@@ -29,12 +43,6 @@ part(ColorJitter)
 INTERPOLATIONS = ("bilinear", "nearest")
 FILLS = ("border", "zero")
 AFFINE = ("yy", "yx", "y0", "xy", "xx", "x0")
-
-
-class Source(Part):
-    """Base of sources."""
-
-    role: ClassVar[str] = "sources"
 
 
 def affine(
@@ -188,11 +196,14 @@ class Texture(Source):
         return {**geometry, **bank_columns(index, info), **colour}
 
 
-def patch_affine(context: Context, u: Floats, place: str, size: tuple[int, int]) -> Values:
+def patch_affine(
+    context: Context, u: Floats, place: str, size: tuple[int, int],
+    signs: tuple[Floats | float, Floats | float] = (1.0, 1.0),
+) -> Values:  # fmt: skip
     """Map from the layer's frame to an upright box of the same size elsewhere (or the same place).
 
     The box lies inside a source image of ``size``; sides and places are whole pixels, so that an
-    unturned patch is copied exactly.
+    unturned patch is copied exactly. A sign of -1 mirrors the box elsewhere along that axis.
     """
     ones = np.ones(context.batch)
     if place == "same":
@@ -202,7 +213,7 @@ def patch_affine(context: Context, u: Floats, place: str, size: tuple[int, int])
     left = np.floor(u[1] * (np.maximum(size[1] - 2 * frame.half_w, 0) + 1))
     origin = (top + frame.half_h - 0.5, left + frame.half_w - 0.5)
     cos, sin = np.cos(frame.angle), np.sin(frame.angle)
-    return affine(cos, sin, (1.0, 1.0), (frame.cy, frame.cx), origin)
+    return affine(cos, sin, signs, (frame.cy, frame.cx), origin)
 
 
 @part
@@ -216,11 +227,13 @@ class Own(Source):
         photometric: Colour change of the patch, or None. It works on 8 bits: 16-bit and float
             patches are rounded to 8 bits by it.
         interpolation: ``"nearest"`` (the literature) or ``"bilinear"``.
+        mirror: Whether a patch from elsewhere is mirrored, along each axis half of the time.
     """
 
     place: str = "elsewhere"
     photometric: Photometric | None = None
     interpolation: str = "nearest"
+    mirror: bool = False
 
     function: ClassVar[str] = "gather_image"
 
@@ -231,8 +244,8 @@ class Own(Source):
 
     @property
     def words(self) -> int:
-        """Row, column, then those of the photometric ops."""
-        return 2 + (0 if self.photometric is None else self.photometric.words)
+        """Row, column, those of the photometric ops, then the mirror's."""
+        return 2 + (0 if self.photometric is None else self.photometric.words) + self.mirror
 
     def option(self) -> int:
         """Interpolation and stages."""
@@ -251,11 +264,13 @@ class Own(Source):
         """Draw place and colour change."""
         u = context.uniform(self.words)
         size = (context.height, context.width)
-        geometry = patch_affine(context, u, self.place, size)
+        first = 2 + (0 if self.photometric is None else self.photometric.words)
+        coin = np.floor(4.0 * u[first]) if self.mirror else np.zeros(context.batch)
+        signs = (np.where(coin >= 2, -1.0, 1.0), np.where(coin % 2 == 1, -1.0, 1.0))
+        geometry = patch_affine(context, u, self.place, size, signs)
         colour: Mapping[str, npt.NDArray[Any]] = {}
         if self.photometric is not None:
-            drawn = u[2 : 2 + self.photometric.words]
-            colour = stage_values(self.photometric.stages(drawn, context.channels, None))
+            colour = stage_values(self.photometric.stages(u[2:first], context.channels, None))
         return {**geometry, "row": self.rows(context), **colour}
 
 

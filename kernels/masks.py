@@ -13,7 +13,7 @@ Every function has the shape ``part(stack, row, y, x, b, pix, numel, slots, OFF,
 import triton
 import triton.language as tl
 
-from .rng import lattice_hash, unit_vector
+from .noise import lattice_noise, octaves, simplex_noise
 
 
 @triton.jit
@@ -29,34 +29,6 @@ def i(row, column):
 
 
 @triton.jit
-def gradient_noise(ty, tx, g00y, g00x, g10y, g10x, g01y, g01x, g11y, g11x):
-    """Perlin's noise inside a cell from its four gradients; first index is the row."""
-    n00 = g00y * ty + g00x * tx
-    n10 = g10y * (ty - 1.0) + g10x * tx
-    n01 = g01y * ty + g01x * (tx - 1.0)
-    n11 = g11y * (ty - 1.0) + g11x * (tx - 1.0)
-    uy = ty * ty * ty * (ty * (ty * 6.0 - 15.0) + 10.0)
-    ux = tx * tx * tx * (tx * (tx * 6.0 - 15.0) + 10.0)
-    n0 = n00 + uy * (n10 - n00)
-    n1 = n01 + uy * (n11 - n01)
-    return (n0 + ux * (n1 - n0)) * 1.4142135381698608
-
-
-@triton.jit
-def lattice_noise(cy, cx, key):
-    """One octave of Perlin noise at float32 cell coordinates, gradients hashed from ``key``."""
-    fy = tl.floor(cy)
-    fx = tl.floor(cx)
-    iy = fy.to(tl.int32)
-    ix = fx.to(tl.int32)
-    g00y, g00x = unit_vector(lattice_hash(key, iy, ix))
-    g10y, g10x = unit_vector(lattice_hash(key, iy + 1, ix))
-    g01y, g01x = unit_vector(lattice_hash(key, iy, ix + 1))
-    g11y, g11x = unit_vector(lattice_hash(key, iy + 1, ix + 1))
-    return gradient_noise(cy - fy, cx - fx, g00y, g00x, g10y, g10x, g01y, g01x, g11y, g11x)
-
-
-@triton.jit
 def perlin(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
     """Perlin noise minus a threshold; ``OPT`` octaves. Columns: see ``anoaug.masks.Perlin``."""
     cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
@@ -68,16 +40,18 @@ def perlin(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.co
         & (cx >= f(row, OFF + 10))
         & (cx <= f(row, OFF + 11))
     )
-    noise = lattice_noise(cy, cx, key)
-    amplitude = f(row, OFF + 12)
-    gain = amplitude
-    scale = 2.0
-    for _ in tl.static_range(1, OPT):
-        key = key + tl.full((), 0x632BE5AB, tl.uint32)
-        noise = noise + gain * lattice_noise(cy * scale, cx * scale, key)
-        gain = gain * amplitude
-        scale = scale * 2.0
+    noise = octaves(cy, cx, key, f(row, OFF + 12), lattice_noise, OPT)
     return (tl.where(inside, noise, 0.0) - f(row, OFF + 7),) + stack
+
+
+@triton.jit
+def simplex(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+    """Simplex noise minus a threshold; ``OPT`` octaves. Columns: see ``anoaug.masks.Simplex``."""
+    cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    key = i(row, OFF + 6).to(tl.uint32, bitcast=True)
+    noise = octaves(cy, cx, key, f(row, OFF + 8), simplex_noise, OPT)
+    return (noise - f(row, OFF + 7),) + stack
 
 
 @triton.jit
@@ -91,6 +65,38 @@ def rectangle(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl
     v = cos * dy - sin * dx
     level = tl.minimum(f(row, OFF + 4) - tl.abs(v), f(row, OFF + 5) - tl.abs(u))
     return (level,) + stack
+
+
+@triton.jit
+def bit(row, iy, ix, SIDE: tl.constexpr):
+    """1.0 where a bit of a square bitmap is set, else and outside it 0.0."""
+    inside = (iy >= 0) & (iy < SIDE) & (ix >= 0) & (ix < SIDE)
+    column = tl.where(inside, iy * (SIDE // 32) + (ix >> 5), 0)
+    word = (i(row, column) >> (ix & 31)) & 1
+    return tl.where(inside, word.to(tl.float32), 0.0)
+
+
+@triton.jit
+def bitmap(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+    """A shape of ``OPT`` x ``OPT`` bits joined bilinearly, minus a half: affine map, then the bits.
+
+    The map goes to bits, whose centres are whole numbers.
+    """
+    cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    fy = tl.floor(cy)
+    fx = tl.floor(cx)
+    ty = cy - fy
+    tx = cx - fx
+    iy = fy.to(tl.int32)
+    ix = fx.to(tl.int32)
+    v00 = bit(row + OFF + 6, iy, ix, OPT)
+    v01 = bit(row + OFF + 6, iy, ix + 1, OPT)
+    v10 = bit(row + OFF + 6, iy + 1, ix, OPT)
+    v11 = bit(row + OFF + 6, iy + 1, ix + 1, OPT)
+    top = v00 + tx * (v01 - v00)
+    bottom = v10 + tx * (v11 - v10)
+    return ((top + ty * (bottom - top)) - 0.5,) + stack
 
 
 @triton.jit

@@ -283,7 +283,7 @@ def launch(
         table: float32 ``[B, P]``.
         norm: float32 ``[2, C]`` (scale, bias), or None.
         slots: Per-pixel tensors ``[B, 1, H, W]``, contiguous.
-        banks: uint8 ``[N, C, h, w]``, contiguous.
+        banks: uint8 ``[N, C, h, w]``, then pictures like ``image``; all contiguous.
         constants: The recipe's compile-time arguments, by the kernel's names.
         pixels: Pixels per tile (tests use big tiles: the interpreter pays per program).
     """

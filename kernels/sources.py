@@ -4,7 +4,7 @@ Every function has the shape
 ``part(image, banks, row, y, x, b, pix, c0, B, H, W, OFF, OPT, C, CG, NHWC, PEAK) -> blocks``:
 
 - ``image``: pointer to the batch; ``banks``: tuple of pointers to uint8 ``[N, C, h, w]`` tensors,
-  two per bank: its images and their smoothed twins
+  two per bank: its images and their smoothed twins; then pictures like the batch, contiguous
 - ``c0``: first of the ``CG`` channels asked for; the result is a tuple of ``CG`` blocks
 - ``PEAK``: white in image units (255, 65535 or 1); banks are scaled by ``PEAK / 255``
 - the other arguments are those of ``kernels/masks.py``
@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from .masks import f, i
+from .noise import octaves, simplex_noise
 from .rng import gaussian_pair, philox, uniform
 
 # OPT of the gathers: interpolation, fill, colour stages, and the bank's number above them.
@@ -21,6 +22,9 @@ BILINEAR = tl.constexpr(1)
 ZERO_FILL = tl.constexpr(2)
 STAGES = tl.constexpr(4)
 BANK = tl.constexpr(8)
+
+# OPT of simplex: the number of octaves, and whether channels differ.
+CHANNELWISE = tl.constexpr(16)
 
 
 @triton.jit
@@ -209,6 +213,31 @@ def noise(
 
 
 @triton.jit
+def simplex(
+    image, banks, row, y, x, b, pix, c0, B, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """Simplex noise about a mean. Columns: affine, key, persistence, mean, amplitude."""
+    cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    key = i(row, OFF + 6).to(tl.uint32, bitcast=True)
+    values = ()
+    for c in tl.static_range(CG):
+        if CHANNELWISE & OPT:
+            channel = (tl.full((), c, tl.int32) + c0).to(tl.uint32)
+            own = key + channel * tl.full((), 0xC2B2AE35, tl.uint32)
+            drawn = octaves(cy, cx, own, f(row, OFF + 7), simplex_noise, OPT % 16)
+            values = values + ((f(row, OFF + 8) + f(row, OFF + 9) * drawn) * PEAK,)
+        else:
+            if c == 0:
+                drawn = octaves(cy, cx, key, f(row, OFF + 7), simplex_noise, OPT)
+                grey = (f(row, OFF + 8) + f(row, OFF + 9) * drawn) * PEAK
+            values = values + (grey,)
+    return values
+
+
+@triton.jit
 def constant(
     image, banks, row, y, x, b, pix, c0, B, H, W,
     OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
@@ -219,4 +248,20 @@ def constant(
     for c in tl.static_range(CG):
         channel = tl.minimum(c0 + c, C - 1)
         values = values + (y * 0.0 + x * 0.0 + tl.load(row + OFF + channel) * PEAK,)
+    return values
+
+
+@triton.jit
+def given(
+    image, banks, row, y, x, b, pix, c0, B, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """The picture ``banks[OPT]``, ``[B, C, H, W]`` in image units, at the pixel itself."""
+    # Tiles reach beyond the image; what is read there is not used.
+    at = tl.minimum(pix, H * W - 1)
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        values = values + (tl.load(banks[OPT] + (b * C + channel) * H * W + at).to(tl.float32),)
     return values

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from anoaug import masks
-from anoaug.reference.masks import gradient_noise
+from anoaug.reference.noise import gradient_noise
 from tests.drawing import (
     DEVICE,
     expect_uniform,

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..rng import SQRT2, lattice_hash, unit_vector
+from .noise import lattice_noise, octaves, simplex_noise
 
 Stack = tuple[Tensor, ...]
 
@@ -30,37 +30,6 @@ def f(row: Tensor, column: int) -> Tensor:
 def i(row: Tensor, column: int) -> Tensor:
     """A bit-cast int32 column as int64, ``[B, 1]``."""
     return row.view(torch.int32)[:, column : column + 1].to(torch.int64)
-
-
-def gradient_noise(
-    ty: Tensor, tx: Tensor,
-    g00y: Tensor, g00x: Tensor, g10y: Tensor, g10x: Tensor,
-    g01y: Tensor, g01x: Tensor, g11y: Tensor, g11x: Tensor,
-) -> Tensor:  # fmt: skip
-    """Perlin's noise inside a cell from its four gradients.
-
-    ``ty`` and ``tx`` are the float32 place in the cell in [0, 1), ``gRCy`` and ``gRCx`` the row and
-    column components of the gradient at the node R rows and C columns on. The result is float32 in
-    [-1, 1]: quintic fade, rows joined before columns, times sqrt(2) (Perlin, 2002).
-    """
-    n00 = g00y * ty + g00x * tx
-    n10 = g10y * (ty - 1.0) + g10x * tx
-    n01 = g01y * ty + g01x * (tx - 1.0)
-    n11 = g11y * (ty - 1.0) + g11x * (tx - 1.0)
-    uy = ty * ty * ty * (ty * (ty * 6.0 - 15.0) + 10.0)
-    ux = tx * tx * tx * (tx * (tx * 6.0 - 15.0) + 10.0)
-    n0 = n00 + uy * (n10 - n00)
-    n1 = n01 + uy * (n11 - n01)
-    return (n0 + ux * (n1 - n0)) * SQRT2
-
-
-def lattice_noise(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
-    """One octave of Perlin noise at float32 cell coordinates, gradients hashed from ``key``."""
-    fy, fx = torch.floor(cy), torch.floor(cx)
-    iy, ix = fy.to(torch.int64), fx.to(torch.int64)
-    corners = ((iy, ix), (iy + 1, ix), (iy, ix + 1), (iy + 1, ix + 1))
-    g = [component for node in corners for component in unit_vector(lattice_hash(key, *node))]
-    return gradient_noise(cy - fy, cx - fx, g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7])
 
 
 def within(row: Tensor, cy: Tensor, cx: Tensor, offset: int) -> Tensor:
@@ -78,14 +47,7 @@ def perlin(
     cy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
     cx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
     key = i(row, offset + 6) & 0xFFFFFFFF
-    noise = lattice_noise(cy, cx, key)
-    amplitude = f(row, offset + 12)
-    gain, scale = amplitude, 2.0
-    for octave in range(1, option):
-        octave_key = (key + octave * 0x632BE5AB) & 0xFFFFFFFF
-        noise = noise + gain * lattice_noise(cy * scale, cx * scale, octave_key)
-        gain = gain * amplitude
-        scale = scale * 2.0
+    noise = octaves(cy, cx, key, f(row, offset + 12), lattice_noise, option)
     return (noise * within(row, cy, cx, offset + 8) - f(row, offset + 7), *stack)
 
 
@@ -100,6 +62,47 @@ def rectangle(
     v = cos * dy - sin * dx
     level = torch.minimum(f(row, offset + 4) - v.abs(), f(row, offset + 5) - u.abs())
     return (level, *stack)
+
+
+def simplex(
+    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
+    slots: Sequence[Tensor], offset: int, option: int,
+) -> Stack:  # fmt: skip
+    """Simplex noise minus a threshold; ``option`` octaves. Columns: ``anoaug.masks.Simplex``'s."""
+    cy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
+    cx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
+    key = i(row, offset + 6) & 0xFFFFFFFF
+    noise = octaves(cy, cx, key, f(row, offset + 8), simplex_noise, option)
+    return (noise - f(row, offset + 7), *stack)
+
+
+def bitmap(
+    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
+    slots: Sequence[Tensor], offset: int, option: int,
+) -> Stack:  # fmt: skip
+    """A shape of ``option`` x ``option`` bits joined bilinearly, minus a half: affine map, bits.
+
+    The map goes to bits, whose centres are whole numbers; 32 bits of a row lie in an int32 column,
+    the first in the lowest bit.
+    """
+    cy = (f(row, offset) * y + f(row, offset + 1) * x) + f(row, offset + 2)
+    cx = (f(row, offset + 3) * y + f(row, offset + 4) * x) + f(row, offset + 5)
+    fy, fx = torch.floor(cy), torch.floor(cx)
+    ty, tx = cy - fy, cx - fx
+    words = row.view(torch.int32)[:, offset + 6 : offset + 6 + option * option // 32]
+    sample = torch.arange(len(row), device=row.device)[:, None]
+
+    def bit(iy: Tensor, ix: Tensor) -> Tensor:
+        inside = (iy >= 0) & (iy < option) & (ix >= 0) & (ix < option)
+        column = torch.where(inside, iy * (option // 32) + (ix >> 5), 0)
+        return (inside & ((words[sample, column] >> (ix & 31)) & 1 > 0)).to(torch.float32)
+
+    iy, ix = fy.to(torch.int32), fx.to(torch.int32)
+    v00, v01 = bit(iy, ix), bit(iy, ix + 1)
+    v10, v11 = bit(iy + 1, ix), bit(iy + 1, ix + 1)
+    top = v00 + tx * (v01 - v00)
+    bottom = v10 + tx * (v11 - v10)
+    return ((top + ty * (bottom - top)) - 0.5, *stack)
 
 
 def level_of(values: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def render(
         image: ``[B, C, H, W]`` uint8, uint16 or float.
         table: float32 ``[B, P]``.
         slots: Per-pixel tensors ``[B, 1, H, W]``.
-        banks: uint8 ``[N, C, h, w]``.
+        banks: uint8 ``[N, C, h, w]``, then pictures ``[B, C, H, W]`` of the images' dtype.
         norm: float32 ``[2, C]``: scale and bias from image units to the output, or None.
         layout: How to read the table.
         wanted: What to give.

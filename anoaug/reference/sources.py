@@ -4,7 +4,7 @@ Every function has the shape
 ``part(image, banks, row, y, x, b, pix, offset, option, peak) -> float32 [C, B, N]``:
 
 - ``image``: ``[B, C, H, W]``; ``banks``: uint8 tensors ``[N, C, h, w]``, two per
-  bank: its images and their smoothed twins
+  bank: its images and their smoothed twins; then pictures like the batch, contiguous
 - ``peak``: white in image units (255, 65535 or 1); banks are scaled by ``peak / 255``
 - the other arguments are those of ``reference/masks.py``
 """
@@ -18,9 +18,13 @@ from torch import Tensor
 
 from ..rng import gaussian_pair, philox, uniform
 from .masks import f, i
+from .noise import CHANNEL_KEY, octaves, simplex_noise
 
 # ``option`` of the gathers: interpolation, fill, colour stages, and the bank's number above them.
 BILINEAR, ZERO_FILL, STAGES, BANK = 1, 2, 4, 8
+
+# ``option`` of simplex: the number of octaves, and whether channels differ.
+CHANNELWISE = 16
 
 
 def round_clip(value: Tensor, peak: float) -> Tensor:
@@ -193,6 +197,25 @@ def noise(
     return torch.stack([(low + drawn * spread) * peak for drawn in planes[: image.shape[1]]])
 
 
+def simplex(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """Simplex noise about a mean. Columns: affine, key, persistence, mean, amplitude."""
+    cy, cx = source_coordinates(row, y, x, offset)
+    key, persistence = i(row, offset + 6) & 0xFFFFFFFF, f(row, offset + 7)
+    channels = image.shape[1]
+    planes = [
+        octaves(
+            cy, cx, (key + channel * CHANNEL_KEY) & 0xFFFFFFFF, persistence,
+            simplex_noise, option % CHANNELWISE,
+        )
+        for channel in range(channels if option & CHANNELWISE else 1)
+    ]  # fmt: skip
+    values = (f(row, offset + 8) + f(row, offset + 9) * torch.stack(planes)) * peak
+    return values.expand(channels, *values.shape[1:])
+
+
 def constant(
     image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
     pix: Tensor, offset: int, option: int, peak: float,
@@ -201,3 +224,16 @@ def constant(
     channels = image.shape[1]
     colour = row[:, offset : offset + channels].t().unsqueeze(-1) * peak
     return colour.expand(channels, row.shape[0], (y * x).shape[-1])
+
+
+def given(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """The picture ``banks[option]``, ``[B, C, H, W]`` in image units, at the pixel itself."""
+    picture = banks[option].flatten(2)
+    if picture.dtype == torch.uint16:  # which torch cannot index
+        values = picture.view(torch.int16)[b, :, pix].to(torch.int32) & 0xFFFF
+    else:
+        values = picture[b, :, pix]
+    return values.movedim(-1, 0).to(torch.float32)

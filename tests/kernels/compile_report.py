@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 
 import anoaug
 from anoaug import blends, masks, ops, recipe, sources
-from anoaug.kernels import render
+from anoaug.kernels import poisson, render
 from anoaug.photometric import RandomOps
 
 TYPES = {torch.uint8: "*u8", torch.uint16: "*u16", torch.float32: "*fp32", torch.bfloat16: "*bf16"}
@@ -29,6 +29,11 @@ TEXTURE = sources.Texture(BANK, RandomOps.draem())
 SYNTHESIZERS = {
     "draem": anoaug.create("draem", textures=BANK),
     "cutpaste_union": anoaug.create("cutpaste_union"),
+    "rdpp": anoaug.create("rdpp"),
+    "fractal": anoaug.create("fractal"),
+    "simplex": anoaug.Synthesizer(
+        anoaug.Layer(masks.Simplex(octaves=2), sources.Simplex(octaves=2, channelwise=True))
+    ),
     "four_layers": anoaug.Synthesizer(
         anoaug.Layer(
             masks.Perlin(octaves=2) & ~masks.Rectangle() | masks.Foreground(),
@@ -56,7 +61,20 @@ CASES = [
     ("draem-nhwc-out", "draem", torch.uint8, torch.uint8, True, 90),
     ("union-5-channels", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
     ("union-grey", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
+    ("rdpp-u8", "rdpp", torch.uint8, torch.uint8, False, 90),
+    ("fractal-u8", "fractal", torch.uint8, torch.uint8, False, 90),
+    ("simplex-u8", "simplex", torch.uint8, torch.uint8, False, 90),
     ("field", "draem", torch.uint8, torch.uint8, False, 90),
+]
+
+
+# name, mode, dtype, interleaved, arch; the weight is uint8
+POISSON_CASES = [
+    ("guidance-mixed-u8", "mixed", torch.uint8, False, 90),
+    ("guidance-mixed-nhwc", "mixed", torch.uint8, True, 90),
+    ("guidance-normal-fp32", "normal", torch.float32, False, 90),
+    ("guidance-mixed-sm80", "mixed", torch.uint8, False, 80),
+    ("paste-u8", "paste", torch.uint8, False, 90),
 ]
 
 
@@ -113,6 +131,28 @@ def compiled(
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
+def compiled_poisson(name: str, mode: str, dtype: torch.dtype, nhwc: bool, arch: int) -> Any:
+    """Compile a kernel of the Poisson correction for 512 x 512 images of 3 channels."""
+    kernel = poisson.paste_kernel if mode == "paste" else poisson.guidance_kernel
+    by, bx = render.tile_shape(508, 508, poisson.TILE_PIXELS)
+    constants = {"MIXED": mode == "mixed", "C": 3, "DST_NHWC": nhwc, "SRC_NHWC": nhwc, "NHWC": nhwc,
+                 "BY": by, "BX": bx, "PEAK": 255.0, "INTEGER": True, "CONFINE": True}  # fmt: skip
+    pointers = dict.fromkeys(("destination", "source"), TYPES[dtype])
+    pointers |= {"weight": "*u8", "rects": "*i32", "correction": "*fp32"}
+    pointers["out"] = TYPES[dtype] if mode == "paste" else "*fp32"
+    names = kernel.arg_names
+    signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
+    aligned = [n for n in (*pointers, "H", "W") if n in names]
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(n),): constants[n] for n in names if n in constants},
+        {(names.index(n),): [["tt.divisibility", 16]] for n in aligned},
+    )
+    options = {"enable_fp_fusion": False, "num_warps": render.WARPS}
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
 def tool(name: str) -> Path:
     """A program of the CUDA toolkit that lies inside the Triton wheel."""
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
@@ -146,6 +186,7 @@ def report(binary: Any) -> dict[str, Any]:
 def main() -> None:
     """Print the report of every case."""
     result = {case[0]: report(compiled(*case)) for case in CASES}
+    result |= {case[0]: report(compiled_poisson(*case)) for case in POISSON_CASES}
     print(json.dumps({"triton": triton.__version__, "cases": result}))
 
 

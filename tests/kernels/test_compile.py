@@ -35,6 +35,7 @@ def cases() -> dict[str, dict[str, Any]]:
 
 def test_every_target_was_compiled(cases: dict[str, dict[str, Any]]) -> None:
     assert {"draem-u8", "draem-u8-sm80", "draem-u8-sm100", "layers-u8", "field"} <= set(cases)
+    assert {"guidance-mixed-u8", "guidance-mixed-sm80", "paste-u8"} <= set(cases)
     assert all(case["instructions"] > 100 for case in cases.values())
 
 
