@@ -26,9 +26,13 @@ packages = [*find_packages(include=["anoaug", "anoaug.*"], exclude=[KERNELS]), K
 images = ["Pillow>=10.1", "tqdm>=4.60"]
 # 3.4 is the oldest Triton that compiles a tuple of functions as a constexpr argument.
 triton = ["triton>=3.4; sys_platform == 'linux'"]
+# 0.57 is the first with Python 3.11; the newest bring newer Pythons and NumPys.
+compiled = ["numba>=0.57"]
+# 0.9 is the first that draws every parameter before it is applied.
+kornia = ["kornia>=0.9; python_version >= '3.11'"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
-bench = [*demo, *evaluation, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
+bench = [*demo, *evaluation, *compiled, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
 test = [
     *demo,
     "hypothesis>=6.100",
@@ -37,6 +41,8 @@ test = [
     "pytest-xdist>=3.5",
     *evaluation,
     *triton,
+    *compiled,
+    *kornia,
 ]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
@@ -68,6 +74,8 @@ setup(
     extras_require={
         "images": images,
         "triton": triton,
+        "compiled": compiled,
+        "kornia": kornia,
         "demo": demo,
         "eval": evaluation,
         "bench": bench,

@@ -4,12 +4,14 @@
 blends; both are called on a batch and return an ``AnomalyBatch``.
 """
 
-from . import blends, functional, masks, photometric, sources
+from . import blends, functional, masks, photometric, prepare, sources
 from .banks import Bank, DonorBank, TextureBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
 from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
+from .loaders.resident import ResidentDataset
 from .methods import create, describe, list_methods
+from .oneof import OneOf
 from .synthesizer import Synthesizer
 
 __version__ = "0.1.0"
@@ -22,7 +24,9 @@ __all__ = [
     "DonorBank",
     "IndexedDataset",
     "Layer",
+    "OneOf",
     "Params",
+    "ResidentDataset",
     "Synthesizer",
     "TextureBank",
     "blends",
@@ -32,5 +36,6 @@ __all__ = [
     "list_methods",
     "masks",
     "photometric",
+    "prepare",
     "sources",
 ]

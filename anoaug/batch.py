@@ -14,8 +14,9 @@ class Params(NamedTuple):
     Attributes:
         table: float32 ``[B, P]`` on the images' device, integers bit-cast.
         layout: How to read the table; a synthesizer with another layout refuses it.
-        banks: Names of the banks' contents; a synthesizer with other banks refuses it.
+        banks: Names of the contents of banks and augmentations; a synthesizer with others refuses.
         size: Height and width of the images.
+        choice: Of a OneOf, int64 ``[B]`` on the host: which member made each row; else None.
 
     What a call was given besides (foreground, slots, mask, label) has to be given again.
     """
@@ -24,13 +25,17 @@ class Params(NamedTuple):
     layout: str
     banks: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
+    choice: Tensor | None = None
 
     def take(self, rows: Any) -> Params:
         """The params of some rows: indices, a slice or a boolean mask."""
-        return self._replace(table=self.table[rows])
+        choice = self.choice
+        if choice is not None:
+            choice = choice[rows.to(choice.device) if isinstance(rows, Tensor) else rows]
+        return self._replace(table=self.table[rows], choice=choice)
 
     def to(self, device: str | torch.device) -> Params:
-        """The params on a device."""
+        """The params on a device; ``choice`` stays on the host, where it is read."""
         return self._replace(table=self.table.to(device))
 
     def __repr__(self) -> str:

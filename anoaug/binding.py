@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, recipe
+from . import checks, pictures, recipe
 from .banks import Bank, DonorBank, TextureBank
+from .batch import Params
 from .blends import Blend, Hard
 from .masks import Given, Mask
-from .sources import Own, Source
-
-PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
+from .sources import Own, Source, Texture
 
 
 @dataclass(frozen=True)
@@ -79,33 +78,54 @@ class Binding:
         name: Kind of layers that give none.
 
     Attributes:
-        laws: The layers with numbers for banks and tensors.
-        slots: Names of the tensors that calls must give.
+        laws: The layers with numbers for banks, tensors and pictures, as plain data.
+        slots: Names of the planes ``(B, 1, H, W)`` that calls must give.
+        pictures: Names of the pictures ``(B, C, H, W)`` that calls must give.
         banks: The banks.
+        computed: The computed sources by the number of their layer.
         categories: Union of the donor banks' category names, sorted.
         numbers: Per bank int64 ``[N]``: its images' categories as numbers into ``categories``.
-        digests: Per bank the name of its content.
+        digests: Per bank the name of its content, then those of what computed sources hold.
     """
 
     def __init__(self, layers: Sequence[Layer], kinds: Sequence[str], name: str) -> None:
         slots: list[str] = []
         banks: list[Bank] = []
+        names: list[str] = []
+        sources = [_with_bank(layer.source, banks) for layer in layers]
+        sources = [_with_picture(source, names, 2 * len(banks)) for source in sources]
+        self.computed: dict[int, pictures.Computed] = {}
+        first = 2 * len(banks) + len(names)
+        for number, (layer, source) in enumerate(zip(layers, sources, strict=True)):
+            if isinstance(source, pictures.Computed):
+                self.computed[number] = dataclasses.replace(source, number=first)
+                first += layer.count[1]  # type: ignore[index]
+                sources[number] = pictures.as_plain(self.computed[number])
         self.laws = tuple(
             recipe.LayerLaw(
                 tuple(_with_slot(step, slots) for step in layer.mask.steps()),
-                _with_bank(layer.source, banks),
+                source,
                 layer.blend,
                 layer.count,  # type: ignore[arg-type]
                 kinds.index(layer.kind or name),
             )
-            for layer in layers
+            for layer, source in zip(layers, sources, strict=True)
         )
+        if not set(slots).isdisjoint(names):
+            raise ValueError(
+                f"name: expected other names for sources.Given than for masks, got "
+                f"{sorted(set(slots) & set(names))} for both; rename one"
+            )
         self.slots = tuple(slots)
+        self.pictures = tuple(names)
         self.banks = tuple(banks)
         donors = [bank for bank in banks if isinstance(bank, DonorBank)]
         self.categories = tuple(sorted({name for bank in donors for name in bank.categories}))
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
-        self.digests = tuple(bank.digest() for bank in banks)
+        held = [one for source in self.computed.values() for one in pictures.chain(source)]
+        self.digests = tuple(bank.digest() for bank in banks) + tuple(
+            digest for one in held if isinstance(one, pictures.Computed) for digest in one.digests()
+        )
         # Made here and not on first use, which may be inside torch.compile or in a worker.
         self._histograms = [_histograms(bank) for bank in banks]
         for number, bank in enumerate(banks):
@@ -146,9 +166,10 @@ class Binding:
     def _sharpened(self, number: int) -> bool:
         """Whether some layer reads the smoothed twin of a bank."""
         for law in self.laws:
-            ops = getattr(getattr(law.source, "photometric", None), "ops", ())
-            if getattr(law.source, "bank", None) == number and "sharpness" in ops:
-                return True
+            for source in pictures.chain(law.source):
+                ops = getattr(getattr(source, "photometric", None), "ops", ())
+                if getattr(source, "bank", None) == number and "sharpness" in ops:
+                    return True
         return False
 
     def category(self, category: Any, rows: int) -> Tensor:
@@ -202,7 +223,7 @@ class Binding:
         Raises:
             ValueError: One is missing, unknown, or does not fit the images.
         """
-        left = dict(given or {})
+        left = {name: value for name, value in (given or {}).items() if name not in self.pictures}
         if foreground is not None:
             left["foreground"] = foreground
         for name in self.slots:
@@ -219,10 +240,70 @@ class Binding:
             planes.append(checks.plane("foreground", left.pop("foreground"), images))
         if left:
             raise ValueError(
-                f"slots: expected only {list(self.slots)}, got {sorted(left)} too; "
-                "add masks.Given(name) to the recipe or leave them out"
+                f"slots: expected only {[*self.slots, *self.pictures]}, got {sorted(left)} too; "
+                "add masks.Given(name) or sources.Given(name) to the recipe or leave them out"
             )
         return planes, confined
+
+    def given_pictures(
+        self, images: Tensor, given: dict[str, Tensor] | None, working: bool = True
+    ) -> list[Tensor]:
+        """Given pictures in the recipe's order, contiguous.
+
+        Where nothing will be drawn (``working`` False), the images stand for missing ones.
+
+        Raises:
+            ValueError, TypeError: One is missing or not like the images.
+        """
+        found = []
+        for name in self.pictures:
+            value = (given or {}).get(name)
+            if value is None and working:
+                raise ValueError(
+                    f"{name}: this recipe needs it; pass slots={{{name!r}: tensor}} (B, C, H, W)"
+                )
+            found.append(checks.picture(name, images if value is None else value, images))
+        return found
+
+    def replayed(
+        self, params: Any, layout: str, width: int, rows: int, size: tuple[int, ...]
+    ) -> Tensor:
+        """The table of ``params``, if it fits this recipe, these banks, and images like these.
+
+        Raises:
+            TypeError, ValueError: It does not.
+        """
+        if not isinstance(params, Params):
+            raise TypeError(
+                f"params: expected the params of an AnomalyBatch, got {type(params).__name__}"
+            )
+        if params.layout != layout:
+            raise ValueError(
+                "params: expected those of a synthesizer with this recipe, channels and dtype, "
+                "got those of another; replay them with the synthesizer that made them"
+            )
+        if params.banks != self.digests:
+            raise ValueError(
+                "params: expected those of a synthesizer with the same banks and augmentations, "
+                "got those of one with others, into which their numbers do not point; give it the "
+                "same ones"
+            )
+        if len(params.table) != rows:
+            raise ValueError(
+                f"params: expected {rows} rows like the images, got {len(params.table)}; "
+                "params.take(rows) chooses some"
+            )
+        if params.size != size:
+            raise ValueError(
+                f"params: expected those of images of {size} pixels, got {params.size}; "
+                "sample anew for another size"
+            )
+        if params.table.shape[1] != width or params.table.dtype != torch.float32:
+            raise ValueError(
+                f"params: expected a float32 table with {width} columns, got "
+                f"{params.table.dtype} {list(params.table.shape)}; do not convert it"
+            )
+        return params.table
 
 
 def _histograms(bank: Bank) -> Tensor:
@@ -241,6 +322,10 @@ def _with_slot(step: Any, slots: list[str]) -> Any:
 
 
 def _with_bank(source: Any, banks: list[Bank]) -> Any:
+    if isinstance(source, pictures.Computed) and source.wraps:
+        inner = getattr(source, source.wraps)
+        inner = Texture(inner) if isinstance(inner, TextureBank) else inner
+        source = dataclasses.replace(source, **{source.wraps: _with_bank(inner, banks)})
     bank = getattr(source, "bank", None)
     if bank is None:
         return source
@@ -252,6 +337,18 @@ def _with_bank(source: Any, banks: list[Bank]) -> Any:
     if not any(bank is known for known in banks):
         banks.append(bank)
     return dataclasses.replace(source, bank=next(n for n, b in enumerate(banks) if b is bank))
+
+
+def _with_picture(source: Any, names: list[str], first: int) -> Any:
+    """The source with the number of its given picture, counted from ``first``."""
+    if isinstance(source, pictures.Computed) and source.inner is not None:
+        inner = _with_picture(source.inner, names, first)
+        return dataclasses.replace(source, **{source.wraps: inner})
+    if not isinstance(source, pictures.Given):
+        return source
+    if source.name not in names:
+        names.append(source.name)
+    return dataclasses.replace(source, number=first + names.index(source.name))
 
 
 def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:

@@ -45,6 +45,11 @@ class CapturedSynthesizer:
                 "capture: expected a synthesizer without views and normal_transform, whose work "
                 "lies outside the graph; call the synthesizer itself"
             )
+        if synth.computed:
+            raise ValueError(
+                "capture: expected sources that the kernel reads, got one computed by the host in "
+                "between, such as sources.Kornia; call the synthesizer itself"
+            )
         self.synth = synth
         self.images = images.clone()
         held = {name: value.clone() for name, value in (slots or {}).items()}

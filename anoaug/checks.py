@@ -64,6 +64,8 @@ def interval(
 
 
 IMAGE_DTYPES = (torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32)
+# White in image units; 1 for floats.
+PEAKS = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 def images(value: Any) -> Tensor:
@@ -166,6 +168,33 @@ def plane(name: str, value: Any, like: Tensor) -> Tensor:
         raise TypeError(f"{name}: expected bool, uint8 or float, got {value.dtype}; use .bool()")
     if value.dtype == torch.float64:
         value = value.float()
+    return value.detach().contiguous()
+
+
+def picture(name: str, value: Any, like: Tensor) -> Tensor:
+    """Refuse what is not a tensor like the images; returns it contiguous.
+
+    Raises:
+        TypeError: Not a tensor, or of another dtype than the images.
+        ValueError: Another shape or device than the images.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor (B, C, H, W), got {type(value).__name__}")
+    if value.shape != like.shape:
+        raise ValueError(
+            f"{name}: expected shape {list(like.shape)} like the images, got {list(value.shape)}; "
+            "resize it, and expand one channel with .expand"
+        )
+    if value.dtype != like.dtype:
+        raise TypeError(
+            f"{name}: expected {like.dtype} like the images, got {value.dtype}; "
+            "scale and convert it as they were"
+        )
+    if value.device != like.device:
+        raise ValueError(
+            f"{name}: expected device {like.device} like the images, got {value.device}; "
+            f"pass {name}.to({str(like.device)!r})"
+        )
     return value.detach().contiguous()
 
 

@@ -109,7 +109,7 @@ class Numbering:
 
     def _count(self, rows: int) -> Tensor:
         """Indices from the counter: disjoint between ranks, also when their number changes."""
-        rank, world = _place_among_ranks()
+        rank, world = place_among_ranks()
         # Rounded up to a multiple of the world, so that a resumed run may have another size.
         base = torch.div(self.counter + (world - 1), world, rounding_mode="floor") * world
         index = base + rank + world * torch.arange(rows, device="cpu") + COUNTER_DOMAIN
@@ -129,7 +129,7 @@ def _checked_epoch(epoch: int) -> int:
     return int(epoch)
 
 
-def _place_among_ranks() -> tuple[int, int]:
+def place_among_ranks() -> tuple[int, int]:
     """Rank and world size: of the process group, times the DataLoader workers inside a rank."""
     rank, world = 0, 1
     if torch.distributed.is_available() and torch.distributed.is_initialized():

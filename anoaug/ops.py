@@ -8,6 +8,7 @@ a faster driver, CUDA the kernels.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import warnings
@@ -22,7 +23,7 @@ from torch import Tensor
 from . import checks, cpu, parts, recipe
 from .reference import render as reference
 
-BACKENDS = ("auto", "triton", "torch")
+BACKENDS = ("auto", "triton", "torch", "compiled")
 
 _library = torch.library.Library("anoaug", "DEF")
 _library.define(
@@ -81,10 +82,10 @@ def default_backend() -> str:
 
 
 def resolve_backend(name: str, device: torch.device) -> str:
-    """What will run on a device: ``"triton"``, ``"torch"`` or, the CPU's own driver, ``"cpu"``.
+    """What runs on a device: ``"triton"``, ``"torch"`` or, on the CPU, ``"cpu"`` or ``"compiled"``.
 
     Raises:
-        RuntimeError: Triton was asked for by name and cannot run there.
+        RuntimeError: A backend was asked for by name and cannot run there.
     """
     if name == "torch":
         return "torch"
@@ -101,6 +102,13 @@ def resolve_backend(name: str, device: torch.device) -> str:
                 "TRITON_INTERPRET=1 for its interpreter, or take backend='auto'"
             )
         return "triton"
+    if name == "compiled":
+        if device.type != "cpu":
+            raise RuntimeError(
+                f"backend='compiled' was asked for on {device.type}; it is for the CPU alone: "
+                "take backend='auto'"
+            )
+        return "compiled"
     if device.type == "cpu":
         return "cpu"
     missing = triton_trouble() if device.type == "cuda" else "no kernels for this device"
@@ -183,6 +191,11 @@ def _render(
     chosen = resolve_backend(backend, image.device)
     if chosen == "triton":
         return _render_triton(image, table, slots, banks, norm, layout, wanted, channels_last)
+    if chosen == "compiled":
+        driver = _compiled()
+        return driver.render(
+            image, table, slots, banks, norm, recipe.layout(layout), wanted, channels_last
+        )
     run = cpu.render if chosen == "cpu" else reference.render
     out = run(image, table, slots, banks, norm, recipe.layout(layout), wanted)
     if not channels_last:
@@ -190,6 +203,12 @@ def _render(
     last = torch.channels_last
     planes = out[1].contiguous(memory_format=last) if clean else out[1]
     return (out[0].contiguous(memory_format=last), planes, *out[2:])
+
+
+def _compiled() -> Any:
+    """The compiled backend, which needs Numba."""
+    checks.require("numba", "compiled")
+    return importlib.import_module("anoaug.compiled.driver")
 
 
 def _render_triton(
@@ -216,7 +235,7 @@ def _render_triton(
     constants = kernel_constants(layout, wanted.foreground, wanted.changed, wanted.soft)
     tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
     if image.numel():
-        with _current(image.device):
+        with current(image.device):
             kernels.launch(
                 image, out, untouched, mask, label, kind, table, norm, tuple(slots), tuple(banks),
                 constants, tile,
@@ -225,7 +244,7 @@ def _render_triton(
     return out, empty if untouched is None else untouched, mask, label, kind
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
+def current(device: torch.device) -> AbstractContextManager[Any]:
     """Make a device the current one: Triton launches there, whatever the tensors' device is."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -314,9 +333,11 @@ def _field(table: Tensor, layout: str, height: int, width: int, backend: str) ->
         if len(table):
             tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
             constants = kernel_constants(layout, -1, False, False)
-            with _current(table.device):
+            with current(table.device):
                 kernels.launch_field(out, table.contiguous(), constants, tile)
         return out
+    if chosen == "compiled":
+        return _compiled().field(table, parsed, height, width)
     run = cpu.field if chosen == "cpu" else reference.field
     return run(table, parsed, height, width)
 

@@ -124,13 +124,29 @@ class Part:
         return {}
 
 
+class Source(Part):
+    """Base of sources."""
+
+    role: ClassVar[str] = "sources"
+
+    def for_copy(self, copy: int) -> Source:
+        """The source as the layer's copy of that number has it, counted from 0."""
+        return self
+
+
 def part(cls: type[T]) -> type[T]:
-    """Class decorator: let a dataclass appear in laws, by its class name."""
-    known = _PLAIN.setdefault(cls.__name__, cls)
+    """Class decorator: let a dataclass appear in laws, by its role and class name."""
+    known = _PLAIN.setdefault(_name(cls), cls)
     if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"part: expected a new name, got {cls.__name__!r}, which {known} has")
-    _PLAIN[cls.__name__] = cls
+    _PLAIN[_name(cls)] = cls
     return cls
+
+
+def _name(cls: type) -> str:
+    """A class's name in laws: a mask and a source may be called alike."""
+    role = getattr(cls, "role", None)
+    return f"{role}.{cls.__name__}" if role else cls.__name__
 
 
 def register_function(role: str, name: str, kernel: Any, reference: Callable[..., Any]) -> None:
@@ -178,10 +194,10 @@ def kernel_function(role: str, name: str) -> Any:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn parts into JSON data: a dataclass becomes ``{"$": class name, field: value}``."""
+    """Turn parts into JSON data: a dataclass becomes ``{"$": its name, field: value}``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"$": type(value).__name__, **fields}
+        return {"$": _name(type(value)), **fields}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
     return value

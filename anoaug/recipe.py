@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .parts import BankInfo, Context, Part, Values, from_plain, part, to_plain, whole_frame
+from .parts import (
+    BankInfo,
+    Context,
+    Part,
+    Source,
+    Values,
+    from_plain,
+    part,
+    to_plain,
+    whole_frame,
+)
 from .rng import Draws
 
 SPEC_VERSION = 1
@@ -33,7 +43,7 @@ class LayerLaw:
     """One layer with bound banks: postfix mask parts, source, blend and the number of copies."""
 
     mask: tuple[Part, ...]
-    source: Part
+    source: Source
     blend: Part
     count: tuple[int, int]
     kind: int
@@ -131,7 +141,7 @@ class Recipe:
                 label = f"layer{len(self.layers)}"
                 gate = self._place(f"{label}.gate", 1)
                 mask = tuple(self._add(p, f"{label}.mask", seen) for p in law.mask)
-                source = self._add(law.source, f"{label}.source", seen)
+                source = self._add(law.source.for_copy(copy), f"{label}.source", seen)
                 blend = self._add(law.blend, f"{label}.blend", seen)
                 # Like the parts' streams, that of the count goes by a name, not by a position.
                 counted = counted or f"count of {mask[0].stream}"

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checks, ops, recipe
+from . import checks, kornia_bridge, ops, pictures, recipe
 from .batch import AnomalyBatch, Params
-from .binding import PEAKS, Binding, Layer
+from .binding import Binding, Layer
 from .capture import CapturedSynthesizer
+from .checks import PEAKS
 from .numbering import Numbering
 
 NormalTransform = Callable[[Tensor], Tensor]
@@ -48,8 +49,10 @@ class Synthesizer(nn.Module):
         memory_format: ``"input"``, ``"contiguous"`` or ``"channels_last"`` output.
         active: ``"train"`` (identity with an empty mask in eval mode) or ``"always"``.
         normal_transform: Applied to the images before synthesis (DRAEM rotates 30 % of them): a
-            callable on ``(B, C, H, W)``, or a Synthesizer. ``clean`` is the image after it.
-        backend: ``"auto"``, ``"triton"`` or ``"torch"``; ANOAUG_BACKEND sets the default.
+            callable on ``(B, C, H, W)``, a Synthesizer, or an augmentation of kornia, whose
+            parameters then come from (seed, epoch, index) too. ``clean`` is the image after it.
+        backend: ``"auto"``, ``"triton"``, ``"torch"``, or ``"compiled"`` (the CPU by Numba, several
+            times faster; compiles once, then from disk); ANOAUG_BACKEND sets the default.
         validate: Check the content of every batch (float range, NaN), not only of the first.
 
     Shape:
@@ -121,7 +124,7 @@ class Synthesizer(nn.Module):
             )
         if normal_transform is not None and not callable(normal_transform):
             raise TypeError(f"normal_transform: expected a callable, got {normal_transform!r}")
-        self.normal_transform = normal_transform
+        self.normal_transform: Any = kornia_bridge.keyed(normal_transform)
         self.backend = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
         self.validate = validate
         kinds = dict.fromkeys(layer.kind or name for layer in layers)
@@ -230,8 +233,13 @@ class Synthesizer(nn.Module):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the tensors that calls must give (``masks.Given`` parts)."""
-        return self._binding.slots
+        """Names of the tensors that calls must give (``masks.Given``, ``sources.Given``)."""
+        return self._binding.slots + self._binding.pictures
+
+    @property
+    def computed(self) -> bool:
+        """Whether a layer's source is computed between sampling and render."""
+        return bool(self._binding.computed)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
@@ -274,7 +282,8 @@ class Synthesizer(nn.Module):
             category: Per-sample category ``[B]``, names or numbers into ``self.categories``, or
                 one for all: chooses donors.
             foreground: ``(B, 1, H, W)``: anomalies stay where it is set.
-            slots: Tensors ``(B, 1, H, W)`` for ``masks.Given`` parts, by name.
+            slots: Tensors by name: ``(B, 1, H, W)`` for ``masks.Given``, ``(B, C, H, W)`` like the
+                images for ``sources.Given``.
             mask: ``(B, 1, H, W)`` of real defects, united with the synthetic ones.
             label: ``[B]`` labels of real defects, united likewise.
             params: Replay these instead of sampling. Give ``foreground``, ``slots``, ``mask`` and
@@ -297,24 +306,33 @@ class Synthesizer(nn.Module):
                 images = self._transformed(images, number)
         laws = self.laws(images.shape[1], images.dtype)
         layout, views = recipe.layout_of(laws), self._views if working else 1
+        width, size = recipe.width_of(laws), tuple(images.shape[2:])
         if params is not None:
-            table = self._replayed(params, layout, recipe.width_of(laws), images, views)
+            host = self._binding.replayed(params, layout, width, len(images) * views, size)
+            table = _sent(host, images.device)
         elif working:
-            table = self._draw(images, number, category)
+            host = self._draw(images, number, category, host=True)
+            table = host.to(images.device, non_blocking=images.is_cuda)
         else:
-            table = images.new_zeros((len(images), recipe.width_of(laws)), dtype=torch.float32)
+            table = images.new_zeros((len(images), width), dtype=torch.float32)
         planes, confined = self._binding.planes(images, foreground, slots, working)
+        shown = self._binding.given_pictures(images, slots, working)
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
         last = self._channels_last(images)
         if views > 1:
             images = images.repeat(views, 1, 1, 1)
             planes = [plane.repeat(views, 1, 1, 1) for plane in planes]
+            shown = [picture.repeat(views, 1, 1, 1) for picture in shown]
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
+        read = [*self._binding.tensors(images.device, images.shape[1])[0], *shown]
+        if self.computed:
+            host = host.cpu() if working else torch.zeros(table.shape, device="cpu")
+            call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
+            read += pictures.compute(call, self._binding.computed)
         out, clean, drawn, flag, kind = ops.render(
-            images, table, planes, self._binding.tensors(images.device, images.shape[1])[0],
-            self._norm(images), layout, confined,
+            images, table, planes, read, self._norm(images), layout, confined,
             self.label_rule == "changed", self.label == "soft", self.clean == "output",
             self.dtype or (images.dtype if self.mean is None else _float_like(images.dtype)),
             last, self.backend,
@@ -324,7 +342,7 @@ class Synthesizer(nn.Module):
         return AnomalyBatch(
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
-            Params(table, layout, self._binding.digests, tuple(images.shape[2:])),
+            Params(table, layout, self._binding.digests, size),
             self._extras(len(images), views, images.device),
         )  # fmt: skip
 
@@ -370,18 +388,17 @@ class Synthesizer(nn.Module):
         """The images after ``normal_transform``."""
         transform: Any = self.normal_transform
         if isinstance(transform, Synthesizer):
-            # As a replay, it works in eval mode too where this synthesizer does.
-            layout = recipe.layout_of(transform.laws(images.shape[1], images.dtype))
             index, state = number
             # Its own seed, moved as ours was if a DataLoader worker moved it.
             moved = state[0] ^ self._numbering.state[0]
             theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
             if transform.normal_transform is not None:
                 images = transform._transformed(images, (index, theirs))
-            table = transform._draw(images, (index, theirs), None)
-            size = tuple(images.shape[2:])
-            params = Params(table, layout, transform._binding.digests, size)
+            # As a replay, it works in eval mode too where this synthesizer does.
+            params = transform._drawn(images, (index, theirs), None)
             return transform(images, params=params).image
+        if isinstance(transform, kornia_bridge.Augmentation):
+            return transform.of_samples(images, *number)
         made = checks.images(transform(images))
         if len(made) != len(images) or made.device != images.device:
             raise ValueError(
@@ -404,51 +421,22 @@ class Synthesizer(nn.Module):
         """
         return self._draw(images, self._numbering(index, epoch, len(images)), category)
 
-    def _draw(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Tensor:
-        _, channels, height, width = images.shape
-        tensors, histograms = self._binding.tensors(images.device, channels)
-        table = ops.sample(
-            *number, self._binding.category(category, len(images)), tensors, histograms,
-            self._binding.numbers, self.laws(channels, images.dtype), height, width,
-            images.device.type == "cuda",
-        )  # fmt: skip
-        return table.to(images.device, non_blocking=images.is_cuda)
+    def _drawn(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Params:
+        layout = recipe.layout_of(self.laws(images.shape[1], images.dtype))
+        table = self._draw(images, number, category)
+        return Params(table, layout, self._binding.digests, tuple(images.shape[2:]))
 
-    def _replayed(
-        self, params: Params, layout: str, width: int, images: Tensor, views: int
+    def _draw(
+        self, like: Tensor, number: tuple[Tensor, Tensor], category: Any, host: bool = False
     ) -> Tensor:
-        """The table of ``params``, if it is one of this recipe."""
-        if not isinstance(params, Params):
-            raise TypeError(
-                f"params: expected the params of an AnomalyBatch, got {type(params).__name__}"
-            )
-        if params.layout != layout:
-            raise ValueError(
-                "params: expected those of a synthesizer with this recipe, channels and dtype, "
-                "got those of another; replay them with the synthesizer that made them"
-            )
-        if params.banks != self._binding.digests:
-            raise ValueError(
-                "params: expected those of a synthesizer with the same banks, got those of one "
-                "with others, into which their numbers do not point; give it the same bank"
-            )
-        rows, size = len(images) * views, tuple(images.shape[2:])
-        if len(params.table) != rows:
-            raise ValueError(
-                f"params: expected {rows} rows like the images, got {len(params.table)}; "
-                "params.take(rows) chooses some"
-            )
-        if params.size != size:
-            raise ValueError(
-                f"params: expected those of images of {size} pixels, got {params.size}; "
-                "sample anew for another size"
-            )
-        if params.table.shape[1] != width or params.table.dtype != torch.float32:
-            raise ValueError(
-                f"params: expected a float32 table with {width} columns, got "
-                f"{params.table.dtype} {list(params.table.shape)}; do not convert it"
-            )
-        return _sent(params.table, images.device)
+        _, channels, height, width = like.shape
+        tensors, histograms = self._binding.tensors(like.device, channels)
+        table = ops.sample(
+            *number, self._binding.category(category, len(number[0])), tensors, histograms,
+            self._binding.numbers, self.laws(channels, like.dtype), height, width,
+            like.device.type == "cuda",
+        )  # fmt: skip
+        return table if host else table.to(like.device, non_blocking=like.is_cuda)
 
     def _channels_last(self, images: Tensor) -> bool:
         if self.memory_format != "input":

@@ -64,6 +64,15 @@ def recipes(channels: int = 3) -> dict[str, list[anoaug.Layer]]:
                 masks.Rectangle(), sources.Constant((0, 1)), blends.Opacity(mix="multiply")
             ),
         ],
+        "noises": [
+            anoaug.Layer(masks.Simplex(octaves=2), sources.Simplex(octaves=3, channelwise=True)),
+            anoaug.Layer(masks.Fractal(), sources.Own(photometric=jitter, mirror=True)),
+            anoaug.Layer(
+                masks.Rectangle(side=0.2, unit="share", place="anywhere"),
+                sources.Simplex(0.2),
+                blends.Hard(mix="add"),
+            ),
+        ],
     }
 
 
@@ -84,7 +93,7 @@ def strict() -> Iterator[None]:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["draem", "scar", "layers"])
+@pytest.mark.parametrize("name", ["draem", "scar", "layers", "noises"])
 def test_triton_equals_the_reference(
     name: str, dtype: torch.dtype, size: tuple[int, int], poisoned: None
 ) -> None:
