@@ -24,6 +24,7 @@ def perlin(
     seed: int = 0,
     index: Tensor | Sequence[int] | None = None,
     device: str | torch.device | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """Perlin noise fields.
 
@@ -38,6 +39,7 @@ def perlin(
         index: Sample indices ``[B]``; 0 to B - 1 by default. Field k is a function of
             ``(seed, index[k])`` alone.
         device: Where to compute.
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``.
 
     Returns:
         float32 ``(B, 1, H, W)`` in [-1, 1] for one octave.
@@ -50,7 +52,7 @@ def perlin(
         octaves=octaves,
         persistence=persistence,
     )
-    return field(part, size, _numbered(batch, index), seed=seed, device=device)
+    return field(part, size, _numbered(batch, index), seed=seed, device=device, backend=backend)
 
 
 def simplex(
@@ -63,6 +65,7 @@ def simplex(
     seed: int = 0,
     index: Tensor | Sequence[int] | None = None,
     device: str | torch.device | None = None,
+    backend: str | None = None,
 ) -> Tensor:
     """Simplex noise fields; the arguments are those of :func:`perlin`.
 
@@ -76,7 +79,7 @@ def simplex(
         octaves=octaves,
         persistence=persistence,
     )
-    return field(part, size, _numbered(batch, index), seed=seed, device=device)
+    return field(part, size, _numbered(batch, index), seed=seed, device=device, backend=backend)
 
 
 def _axes(cells: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -114,7 +117,7 @@ def field(
         seed: 64-bit seed.
         epoch: Epoch in [0, 2**32).
         device: Where to compute.
-        backend: ``"auto"``, ``"triton"`` or ``"torch"``.
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``.
 
     Returns:
         float32 ``(B, 1, H, W)``.

@@ -73,6 +73,7 @@ class Context:
     banks: Sequence[BankInfo]
     category: npt.NDArray[np.int64]
     frame: Frame
+    active: npt.NDArray[np.bool_] | None = None
     stream: str = ""
 
     def uniform(self, count: int, start: int = 0) -> Floats:

@@ -226,6 +226,7 @@ class Recipe:
         self._header(table, draws, size, views)
         for layer in self.layers:
             context.frame = whole_frame(rows, size)
+            context.active = table[:, layer.gate] > 0
             for placed in (*layer.mask, layer.source, layer.blend):
                 context.stream = placed.stream
                 self._fill(table, placed, placed.part.sample(context))

@@ -22,6 +22,7 @@ from .parts import BankInfo, Context, Floats, Source, Values, part
 from .photometric import ColorJitter, RandomOps, Stages
 from .pictures import Given
 from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
+from .stages import scattered
 
 __all__ = [
     "BatchDonor",
@@ -77,6 +78,18 @@ def stage_values(stages: Stages) -> dict[str, npt.NDArray[Any]]:
     tables = np.ascontiguousarray(stages.luts).reshape(batch, -1).view(np.float32)
     matrices = stages.matrices.reshape(batch, -1)
     return {"stages": stages.active.astype(np.int32), "luts": tables, "matrices": matrices}
+
+
+def drawn_stages(
+    photometric: Photometric, context: Context, u: Floats,
+    histograms: npt.NDArray[np.int64] | None = None,
+) -> Stages:  # fmt: skip
+    """Colour stages of the samples that get the layer; the tables of others would not be read."""
+    rows = np.arange(context.batch) if context.active is None else np.flatnonzero(context.active)
+    if len(rows) == context.batch:
+        return photometric.stages(u, context.channels, histograms)
+    some = None if histograms is None else histograms[rows]
+    return scattered(photometric.stages(u[:, rows], context.channels, some), rows, context.batch)
 
 
 def checked_photometric(value: Any) -> None:
@@ -178,7 +191,7 @@ class Texture(Source):
         colour: dict[str, npt.NDArray[Any]] = {}
         if self.photometric is not None:
             histograms = None if info.histograms is None else info.histograms[index]
-            stages = self.photometric.stages(u[2:], context.channels, histograms)
+            stages = drawn_stages(self.photometric, context, u[2:], histograms)
             angle = angle + stages.angle
             sign_y = np.where(stages.flip_y, -1.0, 1.0)
             sign_x = np.where(stages.flip_x, -1.0, 1.0)
@@ -270,7 +283,7 @@ class Own(Source):
         geometry = patch_affine(context, u, self.place, size, signs)
         colour: Mapping[str, npt.NDArray[Any]] = {}
         if self.photometric is not None:
-            colour = stage_values(self.photometric.stages(u[2:first], context.channels, None))
+            colour = stage_values(drawn_stages(self.photometric, context, u[2:first]))
         return {**geometry, "row": self.rows(context), **colour}
 
 
@@ -357,7 +370,7 @@ class Donor(Source):
         colour: dict[str, npt.NDArray[Any]] = {}
         if self.photometric is not None:
             histograms = None if info.histograms is None else info.histograms[index]
-            stages = self.photometric.stages(u[3:], context.channels, histograms)
+            stages = drawn_stages(self.photometric, context, u[3:], histograms)
             colour = {
                 "sharpness": np.ones(context.batch),
                 **stage_values(stages),

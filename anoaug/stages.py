@@ -100,6 +100,18 @@ def assemble(
     return Stages(stack.luts, stack.matrices, stack.active, *_geometry(chosen, parameters, batch))
 
 
+def scattered(stages: Stages, rows: Ints, batch: int) -> Stages:
+    """Stages of the given rows among ``batch``; the others get none and are changed by nothing."""
+    luts, matrices, active, sharpness, angle, flip_y, flip_x = (
+        np.zeros((batch, *field.shape[1:]), field.dtype) for field in stages
+    )
+    sharpness += 1.0
+    full = Stages(luts, matrices, active, sharpness, angle, flip_y, flip_x)
+    for target, field in zip(full, stages, strict=True):
+        target[rows] = field
+    return full
+
+
 def _geometry(
     chosen: dict[str, Bools], parameters: dict[str, Draws], batch: int
 ) -> tuple[Array, Array, Bools, Bools]:

@@ -48,7 +48,7 @@ class Case:
         return 3 + 3 * {"uint8": 1, "float16": 2, "bfloat16": 2, "float32": 4}[self.out] + 4
 
 
-_OURS = ("anoaug", "anoaug-torch")
+_OURS = ("anoaug", "anoaug-compiled", "anoaug-torch")
 _BLENDERS = ("anoaug", "anoaug-boxes", "anoaug-torch", "opencv")
 
 CASES: tuple[Case, ...] = (
@@ -91,7 +91,7 @@ CASES: tuple[Case, ...] = (
         "render",
         "perlin",
         "perlin",
-        ("anoaug", "numpy"),
+        ("anoaug", "anoaug-compiled", "numpy"),
         baseline="numpy",
         note="8 x 8 cells, rotated by 30 degrees, float32 against the peer's float64",
     ),

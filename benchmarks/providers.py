@@ -25,6 +25,7 @@ from benchmarks.timing import Work
 Builder = Callable[[Case, int, torch.device, Inputs], Work]
 _BACKENDS = {
     "anoaug": "auto",
+    "anoaug-compiled": "compiled",
     "anoaug-torch": "torch",
     "anoaug-capture": "auto",
     "anoaug-boxes": "auto",
@@ -67,8 +68,9 @@ def build_anoaug(
     if case.work == "perlin":
         seeds = itertools.count()
         return lambda: anoaug.functional.perlin(
-            batch, size=size, cells=(8, 8), rotation=30.0, seed=next(seeds), device=device
-        )
+            batch, size=size, cells=(8, 8), rotation=30.0, seed=next(seeds), device=device,
+            backend=_BACKENDS[provider],
+        )  # fmt: skip
     synth = synthesizer(case, _BACKENDS[provider], inputs, device)
     on_device = [tensors(part, device) for part in parts]
     synth(on_device[0])
@@ -89,6 +91,8 @@ def build_anoaug(
     if device.type != "cpu":
         return lambda: synth(next(turn))
     lists = itertools.cycle([[torch.from_numpy(image) for image in part] for part in parts])
+    if provider == "anoaug-compiled":  # reads and writes interleaved pixels, as the peers do
+        return lambda: synth(torch.stack(next(lists)).permute(0, 3, 1, 2))
     return lambda: synth(torch.stack(next(lists)).permute(0, 3, 1, 2).contiguous())
 
 

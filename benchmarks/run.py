@@ -84,8 +84,10 @@ def run_case(
     device = torch.device(options.device)
     batch = 1 if case.work == "stage" else batch
     names = [n for n in case.providers if not options.providers or n in options.providers]
-    if device.type == "cuda" and case.work == "call" and "anoaug" in names:
-        names.append("anoaug-capture")
+    if device.type == "cuda":
+        names = [name for name in names if name != "anoaug-compiled"]  # of the CPU alone
+        if case.work == "call" and "anoaug" in names:
+            names.append("anoaug-capture")
     works = {name: providers.build(name, case, batch, device, inputs) for name in names}
     ours = {name: work for name, work in works.items() if name.startswith("anoaug")}
     timings: dict[str, Timing] = {}

@@ -50,38 +50,45 @@ def sample(
     Its pixel (c, y, x) is ``values[start + c * steps[0] + y * steps[1] + x * steps[2]]``.
     """
     ys, xs = places
+    count = len(xs)
     height, width = size
     step_c, step_y, step_x = steps
     last_y, last_x = F(height - 1), F(width - 1)
     low, half_y, half_x = -HALF, last_y + HALF, last_x + HALF
     yy, yx, y_at = row[off], row[off + 1], row[off + 2]
     xy, xx, x_at = row[off + 3], row[off + 4], row[off + 5]
+    smooth, filled = (option & BILINEAR) != 0, (option & ZERO_FILL) != 0
+    # Places first, all of them, so that the reads that follow wait for memory together.
+    at, right, below = np.empty((3, count), np.uint32)
+    ty, tx, inside = np.empty((3, count), np.float32)
+    for k in range(count):
+        y, x = F(I(ys[k])), F(I(xs[k]))
+        sy = (yy * y + yx * x) + y_at
+        sx = (xy * y + xx * x) + x_at
+        within = (sy >= low) & (sy <= half_y) & (sx >= low) & (sx <= half_x)
+        inside[k] = ONE if within else ZERO
+        sy, sx = clamp(sy, ZERO, last_y), clamp(sx, ZERO, last_x)
+        fy, fx = np.floor(sy if smooth else sy + HALF), np.floor(sx if smooth else sx + HALF)
+        ty[k], tx[k] = sy - fy, sx - fx
+        at[k] = U(I(fy)) * U(step_y) + U(I(fx)) * U(step_x)
+        below[k] = U(step_y) if fy < last_y else U(0)
+        right[k] = U(step_x) if fx < last_x else U(0)
     for c in range(len(out)):
-        at = start + c * step_c
-        line = out[c][: len(xs)]
-        for k in range(len(xs)):
-            y, x = F(I(ys[k])), F(I(xs[k]))
-            sy = (yy * y + yx * x) + y_at
-            sx = (xy * y + xx * x) + x_at
-            inside = (sy >= low) & (sy <= half_y) & (sx >= low) & (sx <= half_x)
-            if (option & ZERO_FILL) != 0 and not inside:
-                line[k] = ZERO
-                continue
-            sy, sx = clamp(sy, ZERO, last_y), clamp(sx, ZERO, last_x)
-            if (option & BILINEAR) != 0:
-                fy, fx = np.floor(sy), np.floor(sx)
-                ty, tx = sy - fy, sx - fx
-                iy, ix = int(fy), int(fx)
-                ny, nx = min(iy + 1, height - 1), min(ix + 1, width - 1)
-                upper, lower = at + iy * step_y, at + ny * step_y
-                v00, v01 = F(values[P(upper + ix * step_x)]), F(values[P(upper + nx * step_x)])
-                v10, v11 = F(values[P(lower + ix * step_x)]), F(values[P(lower + nx * step_x)])
-                top = v00 + tx * (v01 - v00)
-                bottom = v10 + tx * (v11 - v10)
-                line[k] = top + ty * (bottom - top)
-            else:
-                iy, ix = int(np.floor(sy + HALF)), int(np.floor(sx + HALF))
-                line[k] = F(values[P(at + iy * step_y + ix * step_x)])
+        plane, line = values[start + c * step_c :], out[c][:count]
+        if smooth:
+            for k in range(count):
+                n, e, s = P(at[k]), P(right[k]), P(below[k])
+                v00, v01 = F(plane[n]), F(plane[n + e])
+                v10, v11 = F(plane[n + s]), F(plane[n + s + e])
+                top = v00 + tx[k] * (v01 - v00)
+                bottom = v10 + tx[k] * (v11 - v10)
+                line[k] = top + ty[k] * (bottom - top)
+        else:
+            for k in range(count):
+                line[k] = F(plane[P(at[k])])
+        if filled:
+            for k in range(count):
+                line[k] = line[k] if inside[k] > ZERO else ZERO
 
 
 @njit
