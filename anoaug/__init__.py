@@ -4,7 +4,18 @@
 blends; both are called on a batch and return an ``AnomalyBatch``.
 """
 
-from . import blends, functional, masks, photometric, prepare, sources
+from . import (
+    blends,
+    evaluation,
+    functional,
+    generate,
+    masks,
+    modalities,
+    photometric,
+    prepare,
+    sources,
+    viz,
+)
 from .banks import Bank, DonorBank, TextureBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
@@ -12,6 +23,7 @@ from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .loaders.resident import ResidentDataset
 from .methods import create, describe, list_methods
 from .oneof import OneOf
+from .shapebank import ShapeBank
 from .synthesizer import Synthesizer
 
 __version__ = "0.1.0"
@@ -27,15 +39,20 @@ __all__ = [
     "OneOf",
     "Params",
     "ResidentDataset",
+    "ShapeBank",
     "Synthesizer",
     "TextureBank",
     "blends",
     "create",
     "describe",
+    "evaluation",
     "functional",
+    "generate",
     "list_methods",
     "masks",
+    "modalities",
     "photometric",
     "prepare",
     "sources",
+    "viz",
 ]

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .. import __version__, checks, imagefolder, methods, recipe
+from .. import checks, imagefolder, methods, recipe
 from ..banks import Bank
 from ..batch import AnomalyBatch, Params
 from . import survey, worker
@@ -263,7 +263,8 @@ def _check_apart(folder: Path, out: Path) -> None:
 
 def _check_slots(synths: Mapping[str, Any], masks: Path | None) -> None:
     for name, synth in synths.items():
-        lacking = [slot for slot in synth.slots if slot != "foreground" or masks is None]
+        wanted = [slot for slot in synth.slots if slot not in synth._binding.finders]
+        lacking = [slot for slot in wanted if slot != "foreground" or masks is None]
         if lacking:
             mend = "give foreground" if lacking == ["foreground"] else "call it from Python"
             raise ValueError(f"methods: {name} needs {' and '.join(lacking)}; {mend}")
@@ -295,6 +296,8 @@ def _header(
             "defaults": {key: _plain(value) for key, value in fact["defaults"].items()},
             "keywords": {k: _plain(v) for k, v in plan.settings.keywords_of(name).items()},
         }
+    from .. import __version__  # not there yet while the package imports this module
+
     return {
         "format": _FORMAT,
         "anoaug": __version__,

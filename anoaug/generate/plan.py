@@ -284,7 +284,9 @@ def synthesizers(settings: Settings, found: Mapping[str, Bank]) -> dict[str, Syn
     made = {}
     for name in settings.methods:
         defaults = methods.get(name).defaults()
-        given = {keyword: bank for keyword, bank in found.items() if keyword in defaults}
+        given: dict[str, Any] = {k: bank for k, bank in found.items() if k in defaults}
+        if "views" in defaults:  # a file shows one
+            given["views"] = False
         made[name] = methods.create(
             name, **settings.keywords_of(name), **given, p=1.0, seed=settings.seed, active="always"
         )
