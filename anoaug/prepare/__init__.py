@@ -1,17 +1,21 @@
-"""Foreground estimation: where on its images a product is, so that anomalies stay on it.
+"""What is found in the images: where the product is, so that anomalies stay on it; superpixels.
 
 :class:`Foreground` is a rule with its morphology, :class:`Cached` keeps its masks by sample index,
 :func:`preset` has what published codes use, :func:`auto` chooses by a product's own normal images
 (``anoaug.viz.foregrounds`` draws the choice). The steps are here as functions too. A mask goes into
 ``synth(images, foreground=mask)``; where it is empty the sample stays clean.
+
+:class:`Superpixels` cuts images into regions, for :class:`anoaug.masks.Superpixels`, and
+:class:`CachedLabels` keeps them.
 """
 
-from .cached import Cached
+from .cached import Cached, CachedLabels
 from .choice import Candidate, Choice, auto
 from .foreground import Foreground, given
 from .morphology import closing, dilation, erosion, fill_holes, median, opening
 from .planes import distance, grey, saliency_map
 from .presets import PRESETS, preset
+from .superpixels import Superpixels
 from .thresholds import (
     background_distance,
     otsu,
@@ -26,9 +30,11 @@ from .thresholds import (
 __all__ = [
     "PRESETS",
     "Cached",
+    "CachedLabels",
     "Candidate",
     "Choice",
     "Foreground",
+    "Superpixels",
     "auto",
     "background_distance",
     "closing",

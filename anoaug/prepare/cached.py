@@ -1,11 +1,11 @@
-"""Foregrounds by sample index: computed, or read from files, once, and kept as bits."""
+"""Foregrounds and label maps by sample index: computed, or read from files, once, and kept."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from .. import checks, imagefolder
+from .byindex import ByIndex
 from .foreground import given
 
 
-class Cached:
+class Cached(ByIndex):
     """Foregrounds of a dataset's samples, each computed when its index is first seen.
 
     Kept on the images' device, a bit per pixel (80 MB for 10,000 images of 256 x 256). Which are
@@ -38,22 +39,17 @@ class Cached:
                 batch = synth(images, index=index, epoch=e, foreground=masks(images, index))
     """
 
+    what: ClassVar[str] = "foreground"
+
     def __init__(self, foreground: Callable[[Tensor], Tensor] | None, count: int) -> None:
-        if foreground is not None and not callable(foreground):
-            raise TypeError(f"foreground: expected a callable on images, got {foreground!r}")
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"count: expected the dataset's length, 1 or more, got {count!r}")
-        self.foreground = foreground
-        self._known = np.zeros(count, dtype=bool)
-        self._bits: Tensor | None = None
-        self._size: tuple[int, int] | None = None
+        super().__init__(foreground, count)
 
     @classmethod
     def from_masks(cls, masks: Tensor) -> Cached:
         """Masks given for every sample, ``(N, 1, H, W)`` of bool, uint8 or float (above 0)."""
         made = cls(None, len(masks))
         masks = given(masks, (masks.shape[-2], masks.shape[-1]))
-        made._keep(np.arange(len(masks)), masks)
+        made.keep(np.arange(len(masks)), masks)
         return made
 
     @classmethod
@@ -89,77 +85,63 @@ class Cached:
         place_of = {name: place for place, name in enumerate(order)}
         return cls.from_masks(loaded.data[[place_of[name] for name in found]])
 
-    def __len__(self) -> int:
-        return len(self._known)
+    def accepted(self, found: Any, images: Tensor) -> Tensor:
+        """Masks as 0 and 1."""
+        return (checks.plane("foreground", found, images) > 0).to(torch.uint8)
 
-    def __repr__(self) -> str:
-        return f"Cached({self.foreground!r}, {len(self)})"
+    def packed(self, planes: Tensor) -> Tensor:
+        """As bits."""
+        return _packed(planes)
 
-    @property
-    def known(self) -> int:
-        """How many foregrounds are kept by now."""
-        return int(self._known.sum())
+    def unpacked(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
+        """As bytes again."""
+        return _unpacked(rows, size)
 
-    @torch.no_grad()
-    def __call__(self, images: Tensor, index: Tensor | Sequence[int]) -> Tensor:
-        """Foregrounds of a batch.
 
-        Args:
-            images: ``(B, C, H, W)``, always of one size, on one device.
-            index: Sample indices ``[B]`` on the host, below ``len(self)``.
+class CachedLabels(ByIndex):
+    """Label maps of a dataset's samples, such as superpixels, each found when it is first seen.
 
-        Returns:
-            uint8 ``(B, 1, H, W)``.
+    As :class:`Cached`, but two bytes a pixel (1.3 GB for 10,000 images of 256 x 256), or one.
 
-        Raises:
-            ValueError: An index out of range or on a device, images of another size or device, or
-                an index that was given no mask.
-        """
-        checks.images(images)
-        rows = checks.host_rows("index", index, len(images)).numpy()
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise ValueError(
-                f"index: expected 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}; "
-                "count is the length of the whole dataset"
+    Args:
+        labels: A :class:`Superpixels` or any callable from images to whole numbers
+            ``(B, 1, H, W)`` from -1 on.
+        count: Length of the dataset.
+        dtype: ``torch.int16`` for labels below 32768, or ``torch.uint8`` for those from 0 to 255.
+
+    Example:
+        ::
+
+            labels = anoaug.prepare.CachedLabels(anoaug.prepare.Superpixels(200), len(dataset))
+            synth = anoaug.create("smai", superpixels=labels)
+            batch = synth(images, index=index, epoch=e)
+    """
+
+    what: ClassVar[str] = "labels"
+
+    def __init__(
+        self, labels: Callable[[Tensor], Tensor], count: int, dtype: torch.dtype = torch.int16
+    ) -> None:
+        if labels is None or dtype not in (torch.int16, torch.uint8):
+            raise TypeError(
+                f"labels, dtype: expected a callable and torch.int16 or torch.uint8, got "
+                f"{labels!r} and {dtype}"
             )
-        size = (images.shape[2], images.shape[3])
-        if self._bits is not None and self._size != size:
-            raise ValueError(
-                f"images: expected {self._size} pixels like the first ones, got {size}; "
-                "make another Cached for another size"
-            )
-        if self._bits is not None and self._bits.device != images.device:
-            if self.foreground is None:
-                self._bits = self._bits.to(images.device)
-            else:
-                raise ValueError(
-                    f"images: expected device {self._bits.device} like the first ones, got "
-                    f"{images.device}; make another Cached for another device"
-                )
-        first, places = np.unique(rows, return_index=True)
-        new = np.sort(places[~self._known[first]])
-        if len(new):
-            self._add(images, rows, new)
-        if self._bits is None:  # an empty batch before any other
-            return images.new_zeros((0, 1, *size), dtype=torch.uint8)
-        return _unpacked(self._bits.index_select(0, _sent(rows, images.device)), size)
+        super().__init__(labels, count)
+        self.dtype = dtype
 
-    def _add(self, images: Tensor, rows: Any, new: Any) -> None:
-        if self.foreground is None:
-            raise ValueError(f"index: expected samples with a mask, got {rows[new[0]]} without")
-        if len(new) < len(images):
-            images = images.index_select(0, _sent(new, images.device))
-        masks = checks.plane("foreground", self.foreground(images), images)
-        self._keep(rows[new], (masks > 0).to(torch.uint8))
+    def accepted(self, found: Any, images: Tensor) -> Tensor:
+        """The labels in the dtype they are kept in."""
+        whole = found.to(torch.float32) if isinstance(found, Tensor) else found
+        return checks.plane("labels", whole, images).to(self.dtype)
 
-    def _keep(self, rows: Any, masks: Tensor) -> None:
-        packed = _packed(masks)
-        if self._bits is None:
-            self._size = (masks.shape[2], masks.shape[3])
-            with torch.inference_mode(False):  # whoever calls next may not be in inference mode
-                self._bits = packed.new_zeros((len(self), packed.shape[1]))
-        self._bits.index_copy_(0, _sent(rows, masks.device), packed)
-        self._known[rows] = True
+    def packed(self, planes: Tensor) -> Tensor:
+        """As they are."""
+        return planes.flatten(1)
+
+    def unpacked(self, rows: Tensor, size: tuple[int, int]) -> Tensor:
+        """As they were."""
+        return rows.view(-1, 1, *size)
 
 
 def _packed(masks: Tensor) -> Tensor:
@@ -176,12 +158,6 @@ def _unpacked(packed: Tensor, size: tuple[int, int]) -> Tensor:
     places = torch.arange(8, dtype=torch.uint8, device=packed.device)
     flat = (packed[..., None] >> places & 1).flatten(1)
     return flat[:, : size[0] * size[1]].reshape(-1, 1, *size)
-
-
-def _sent(numbers: Any, device: torch.device) -> Tensor:
-    """Host numbers on a device, without waiting for the copy."""
-    tensor = torch.from_numpy(np.ascontiguousarray(numbers))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _matched(found: Sequence[str], names: Sequence[str], folder: str) -> list[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -63,6 +63,13 @@ def recipes(channels: int = 3) -> dict[str, list[anoaug.Layer]]:
             anoaug.Layer(
                 masks.Rectangle(), sources.Constant((0, 1)), blends.Opacity(mix="multiply")
             ),
+        ],
+        "shuffled": [
+            anoaug.Layer(
+                masks.joined(masks.Perlin((0, 3), 0.2), masks.Perlin()),
+                sources.Shuffled((7, 8), RandomOps(("gamma", "hue_saturation", "rotate"), 2)),
+                blends.Opacity(std=0.2),
+            )
         ],
         "noises": [
             anoaug.Layer(masks.Simplex(octaves=2), sources.Simplex(octaves=3, channelwise=True)),
@@ -160,6 +167,40 @@ def test_a_captured_call_equals_a_plain_one() -> None:
         other = images.roll(epoch, 0)
         truth = synth(other, index=index, epoch=epoch)
         assert_same(captured(other, index=index, epoch=epoch), truth)
+
+
+def foregrounds() -> list[Callable[..., torch.Tensor]]:
+    rule = anoaug.prepare.Foreground("otsu", polarity="bright", close=3)
+    return [rule, anoaug.prepare.Cached(rule, 4)]
+
+
+@pytest.mark.parametrize("find", foregrounds(), ids=repr)
+def test_finding_the_foreground_does_not_synchronise(
+    find: Callable[..., torch.Tensor], strict: None
+) -> None:
+    images = batch(torch.uint8, (256, 256)).cuda()
+    synth = anoaug.Synthesizer(*recipes()["draem"], seed=0, p=1.0, foreground=find)
+    torch.cuda.set_sync_debug_mode("default")
+    synth(images, index=range(4), epoch=0)
+    torch.cuda.set_sync_debug_mode("error")
+    out = synth(images, index=range(4), epoch=1)
+    torch.cuda.set_sync_debug_mode("default")
+    assert out.mask.any() and not (out.mask * (1 - foregrounds()[0](images))).any()
+
+
+@pytest.mark.parametrize("find", foregrounds(), ids=repr)
+def test_a_captured_call_finds_its_foreground(find: Callable[..., torch.Tensor]) -> None:
+    images = batch(torch.uint8, (256, 256)).cuda()
+    synth = anoaug.Synthesizer(*recipes()["draem"], seed=0, p=1.0, foreground=find)
+    captured = synth.capture(images)
+    for epoch in range(2):
+        call = {"index": [(n + epoch) % 4 for n in range(4)], "epoch": epoch}
+        truth = synth(images.roll(-epoch, 0), **call)
+        assert truth.label.any()
+        assert_same(captured(images.roll(-epoch, 0), **call), truth)
+    given = torch.ones(4, 1, 256, 256, dtype=torch.uint8, device="cuda")
+    truth = synth(images, index=range(4), epoch=0, foreground=given)
+    assert_same(captured(images, index=range(4), epoch=0, foreground=given), truth)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
