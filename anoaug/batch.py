@@ -17,8 +17,9 @@ class Params(NamedTuple):
         banks: Names of the contents of banks and augmentations; a synthesizer with others refuses.
         size: Height and width of the images.
         choice: Of a OneOf, int64 ``[B]`` on the host: which member made each row; else None.
+        modalities: Params of the call's further modalities by name; None where it had none.
 
-    What a call was given besides (foreground, slots, mask, label) has to be given again.
+    What a call was given besides (foreground, slots, mask, label, extra) has to be given again.
     """
 
     table: Tensor
@@ -26,17 +27,20 @@ class Params(NamedTuple):
     banks: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
     choice: Tensor | None = None
+    modalities: dict[str, Params] | None = None
 
     def take(self, rows: Any) -> Params:
         """The params of some rows: indices, a slice or a boolean mask."""
         choice = self.choice
         if choice is not None:
             choice = choice[rows.to(choice.device) if isinstance(rows, Tensor) else rows]
-        return self._replace(table=self.table[rows], choice=choice)
+        beside = self.modalities and {n: p.take(rows) for n, p in self.modalities.items()}
+        return self._replace(table=self.table[rows], choice=choice, modalities=beside)
 
     def to(self, device: str | torch.device) -> Params:
         """The params on a device; ``choice`` stays on the host, where it is read."""
-        return self._replace(table=self.table.to(device))
+        beside = self.modalities and {n: p.to(device) for n, p in self.modalities.items()}
+        return self._replace(table=self.table.to(device), modalities=beside)
 
     def __repr__(self) -> str:
         rows, columns = self.table.shape
@@ -54,7 +58,7 @@ class AnomalyBatch(NamedTuple):
         clean: The image without anomaly: as given (``clean="input"``), as ``image`` is
             (``clean="output"``), or None.
         params: What replays this batch.
-        extras: Further tensors by name, such as ``source_row``.
+        extras: Further tensors by name, such as ``source_row`` and the call's modalities.
     """
 
     image: Tensor

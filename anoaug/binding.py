@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, pictures, recipe
+from . import checks, content, pictures, recipe
 from .banks import Bank, DonorBank, TextureBank
 from .batch import Params
 from .blends import Blend, Hard
-from .masks import Given, Mask
+from .expressions import Mask
+from .foregrounds import finder
+from .labels import LabelFinder
+from .planes import Given, Superpixels
+from .shapebank import ShapeBank
 from .sources import Own, Source, Texture
 
 
@@ -76,23 +80,32 @@ class Binding:
         layers: The layers.
         kinds: Names of kinds; a layer's kind is its position here.
         name: Kind of layers that give none.
+        before: Banks that come first, numbered as given.
+        moving: Whether images are transformed before.
 
     Attributes:
         laws: The layers with numbers for banks, tensors and pictures, as plain data.
         slots: Names of the planes ``(B, 1, H, W)`` that calls must give.
+        finders: What finds those that a call does not give, by name.
         pictures: Names of the pictures ``(B, C, H, W)`` that calls must give.
         banks: The banks.
+        objects: Where banks show the object.
+        made: How many planes are made between sampling and render.
         computed: The computed sources by the number of their layer.
         categories: Union of the donor banks' category names, sorted.
         numbers: Per bank int64 ``[N]``: its images' categories as numbers into ``categories``.
         digests: Per bank the name of its content, then those of what computed sources hold.
     """
 
-    def __init__(self, layers: Sequence[Layer], kinds: Sequence[str], name: str) -> None:
-        slots: list[str] = []
-        banks: list[Bank] = []
+    def __init__(
+        self, layers: Sequence[Layer], kinds: Sequence[str], name: str,
+        before: Sequence[Bank] = (), moving: bool = False,
+    ) -> None:  # fmt: skip
+        self._reads: list[Given] = []
+        banks: list[Bank] = list(before)
         names: list[str] = []
         sources = [_with_bank(layer.source, banks) for layer in layers]
+        steps = [[_with_bank(step, banks) for step in layer.mask.steps()] for layer in layers]
         sources = [_with_picture(source, names, 2 * len(banks)) for source in sources]
         self.computed: dict[int, pictures.Computed] = {}
         first = 2 * len(banks) + len(names)
@@ -103,22 +116,29 @@ class Binding:
                 sources[number] = pictures.as_plain(self.computed[number])
         self.laws = tuple(
             recipe.LayerLaw(
-                tuple(_with_slot(step, slots) for step in layer.mask.steps()),
+                tuple(_with_slot(step, self._reads) for step in where),
                 source,
                 layer.blend,
                 layer.count,  # type: ignore[arg-type]
                 kinds.index(layer.kind or name),
             )
-            for layer, source in zip(layers, sources, strict=True)
+            for layer, where, source in zip(layers, steps, sources, strict=True)
         )
+        self.laws, self.made = content.numbered(self.laws, len(self._reads))
+        self.objects = content.Catalogue()
+        slots = dict.fromkeys(step.name for step in self._reads)
         if not set(slots).isdisjoint(names):
             raise ValueError(
                 f"name: expected other names for sources.Given than for masks, got "
                 f"{sorted(set(slots) & set(names))} for both; rename one"
             )
         self.slots = tuple(slots)
+        self.finders = _finders(self._reads, moving)
         self.pictures = tuple(names)
         self.banks = tuple(banks)
+        # Banks that give colours; those of masks are read as they are.
+        read = (source for law in self.laws for source in pictures.chain(law.source))
+        self._coloured = {source.bank for source in read if hasattr(source, "bank")}
         donors = [bank for bank in banks if isinstance(bank, DonorBank)]
         self.categories = tuple(sorted({name for bank in donors for name in bank.categories}))
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
@@ -142,14 +162,14 @@ class Binding:
         Returns:
             Two uint8 tensors ``[N, C, h, w]`` per bank, its images and, where a layer sharpens,
             their smoothed twins (else the images again); and per bank int64 histograms
-            ``[N, C, 256]``, empty where it is not one of textures.
+            ``[N, C, 256]`` of textures, outlines ``[N, 5]`` of shapes, else empty.
         """
         known = self._tensors.get((device, channels))
         if known is not None:
             return known
         pairs, histograms = [], []
         for number, bank in enumerate(self.banks):
-            fitting = bank.with_channels(channels)
+            fitting = bank.with_channels(channels) if number in self._coloured else bank
             placed = fitting.to(device)
             pairs += [placed.data, self._smooth(number, placed)]
             histograms.append(self._histograms[number] if fitting is bank else _histograms(fitting))
@@ -233,7 +253,8 @@ class Binding:
             if name not in left:
                 where = f"{name}=" if name == "foreground" else f"slots={{{name!r}: tensor}}"
                 raise ValueError(f"{name}: this recipe needs it; pass {where} (B, 1, H, W)")
-        planes = [checks.plane(name, left.pop(name), images) for name in self.slots]
+        planes = [step.read(left[step.name], images) for step in self._reads]
+        left = {name: value for name, value in left.items() if name not in self.slots}
         confined = -1
         if "foreground" in left:
             confined = len(planes)
@@ -243,7 +264,24 @@ class Binding:
                 f"slots: expected only {[*self.slots, *self.pictures]}, got {sorted(left)} too; "
                 "add masks.Given(name) or sources.Given(name) to the recipe or leave them out"
             )
+        if not working and self.made:
+            blank = torch.zeros_like(planes[0], dtype=torch.uint8)
+            planes += [blank] * self.made
         return planes, confined
+
+    @property
+    def seeking(self) -> bool:
+        """Whether a mask seeks its place on the images' content."""
+        return any(isinstance(step, content.Seeker) for law in self.laws for step in law.mask)
+
+    def found(
+        self, images: Tensor, index: Any, given: dict[str, Tensor] | None
+    ) -> dict[str, Tensor] | None:
+        """The given tensors, and those that are found where they are not given."""
+        left = [name for name in self.finders if name not in (given or {})]
+        if not left:
+            return given
+        return {**(given or {}), **{name: self.finders[name](images, index) for name in left}}
 
     def given_pictures(
         self, images: Tensor, given: dict[str, Tensor] | None, working: bool = True
@@ -307,18 +345,38 @@ class Binding:
 
 
 def _histograms(bank: Bank) -> Tensor:
-    """int64 ``[N, C, 256]`` of a texture bank, else empty."""
+    """int64 ``[N, C, 256]`` of a texture bank, outlines ``[N, 5]`` of shapes, else empty."""
     if isinstance(bank, TextureBank):
         return torch.tensor(bank.histograms, device="cpu")
+    if isinstance(bank, ShapeBank):
+        return torch.tensor(bank.outlines, device="cpu")
     return torch.empty(0, dtype=torch.int64, device="cpu")
 
 
-def _with_slot(step: Any, slots: list[str]) -> Any:
+def _with_slot(step: Any, reads: list[Given]) -> Any:
     if not isinstance(step, Given):
         return step
-    if step.name not in slots:
-        slots.append(step.name)
-    return dataclasses.replace(step, slot=slots.index(step.name))
+    known = [one.reading for one in reads]
+    if step.reading not in known:
+        reads.append(step)
+        known.append(step.reading)
+    return dataclasses.replace(step.plain(), slot=known.index(step.reading))
+
+
+def _finders(reads: Sequence[Given], moving: bool) -> dict[str, LabelFinder]:
+    """What finds the labels that calls do not bring, by their name."""
+    found: dict[str, LabelFinder] = {}
+    for step in reads:
+        if not isinstance(step, Superpixels) or step.of is None:
+            continue
+        if step.name in found:
+            raise ValueError(
+                f"{step.name}: expected one of= for all masks.Superpixels of that name, got two; "
+                "give one of them another name="
+            )
+        found[step.name] = LabelFinder(step)
+        finder(found[step.name], moving)
+    return found
 
 
 def _with_bank(source: Any, banks: list[Bank]) -> Any:

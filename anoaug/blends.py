@@ -12,12 +12,12 @@ import numpy as np
 
 from . import checks
 from .checks import one_of
-from .masks import Range, between
 from .parts import Context, Part, Values, part
+from .placing import Range, between
 
 __all__ = ["Blend", "Feather", "Hard", "Opacity"]
 
-MIXES = ("over", "add", "multiply")
+MIXES = ("over", "add", "multiply", "replace")
 
 
 class Blend(Part):
@@ -53,31 +53,41 @@ class Opacity(Blend):
 
     Args:
         opacity: Weight of the source, a number or a range in [0, 1].
-        mix: ``"over"``, ``"add"`` or ``"multiply"``.
+        mix: ``"over"``, ``"add"``, ``"multiply"`` or ``"replace"``: the source as it is, where a
+            computed one has been mixed with the image by this weight, which is the label.
+        std: None: every weight in the range is equally likely. A number above 0: normal with this
+            standard deviation about the range's middle, clipped to the range (GLASS).
     """
 
     opacity: float | Range = (0.2, 1.0)
     mix: str = "over"
+    std: float | None = None
 
     function: ClassVar[str] = "opacity"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opacity", checks.interval("opacity", self.opacity, 0.0, 1.0))
         one_of("mix", self.mix, MIXES)
+        if self.std is not None and not (isinstance(self.std, (int, float)) and self.std > 0):
+            raise ValueError(f"std: expected a number above 0, or None, got {self.std!r}")
 
     @property
     def words(self) -> int:
-        """One: the opacity."""
-        return 1
+        """One: the opacity; two if it is normal."""
+        return 1 if self.std is None else 2
 
     def columns(self, channels: int) -> dict[str, int]:
         """The opacity."""
         return {"opacity": 1}
 
     def sample(self, context: Context) -> Values:
-        """Uniform in (low, high]: the upper end is reached, the lower is not."""
+        """Uniform in (low, high]: the upper end is reached, the lower is not; or normal."""
         low, high = self.opacity  # type: ignore[misc]
-        return {"opacity": high - context.uniform(1)[0] * (high - low)}
+        u = context.uniform(self.words)
+        if self.std is None:
+            return {"opacity": high - u[0] * (high - low)}
+        normal = np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
+        return {"opacity": np.clip((low + high) / 2 + self.std * normal, low, high)}
 
 
 @part

@@ -19,13 +19,14 @@ class CapturedSynthesizer:
     """Replays a synthesizer on batches of one shape; made by ``Synthesizer.capture``.
 
     Inputs are copied into static buffers and the results are static too: the next call overwrites
-    them, so clone what has to last.
+    them, so clone what has to last. Further modalities (``extra=``) are not taken.
 
     Args:
         synth: The synthesizer.
         images: A batch ``(B, C, H, W)`` on a CUDA device, of the shape and dtype to come.
-        foreground: Likewise ``(B, 1, H, W)``, or None.
-        slots: Likewise, by name, or None.
+        foreground: Likewise ``(B, 1, H, W)``, or None. A synthesizer that finds its own does so
+            outside the graph, in every call that brings none.
+        slots: Likewise, by name, or None; labels that the synthesizer finds, likewise.
     """
 
     def __init__(
@@ -45,15 +46,20 @@ class CapturedSynthesizer:
                 "capture: expected a synthesizer without views and normal_transform, whose work "
                 "lies outside the graph; call the synthesizer itself"
             )
-        if synth.computed:
+        if synth.computed or synth._binding.seeking:
             raise ValueError(
                 "capture: expected sources that the kernel reads, got one computed by the host in "
                 "between, such as sources.Kornia; call the synthesizer itself"
             )
         self.synth = synth
         self.images = images.clone()
-        held = {name: value.clone() for name, value in (slots or {}).items()}
+        plane = (len(images), 1, *images.shape[2:])
+        finders = synth._binding.finders
+        held = {name: images.new_zeros(plane, dtype=torch.float32) for name in finders}
+        held |= {name: value.clone() for name, value in (slots or {}).items()}
         self.given: dict[str, Any] = {"foreground": None, "slots": dict(held)}
+        if foreground is None and synth.foreground is not None:
+            foreground = images.new_zeros(plane, dtype=torch.uint8)
         if foreground is not None:
             held["foreground"] = self.given["foreground"] = foreground.clone()
         self.planes = held
@@ -93,7 +99,8 @@ class CapturedSynthesizer:
             index: As in the synthesizer's call, likewise the next two.
             epoch: Epoch in [0, 2**32).
             category: Per-sample category.
-            foreground: The batch's foreground, if and only if one was captured.
+            foreground: The batch's foreground, if and only if one was captured; None where the
+                synthesizer finds it.
             slots: The batch's tensors, if and only if some were captured.
 
         Returns:
@@ -111,6 +118,9 @@ class CapturedSynthesizer:
                     f"got {list(images.shape)} {images.dtype}; capture again for another shape"
                 )
             self.images.copy_(images, non_blocking=True)
+        if foreground is None and self.synth.foreground is not None:
+            foreground = self.synth.foreground(self.images, index)
+        slots = self.synth._binding.found(self.images, index, slots)
         new = {**(slots or {}), **({} if foreground is None else {"foreground": foreground})}
         if set(new) != set(self.planes):
             raise ValueError(

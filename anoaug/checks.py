@@ -239,6 +239,18 @@ def probability(name: str, value: float) -> float:
     return float(value)
 
 
+def statistics(mean: Any, std: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation of a normalisation, both or neither: in [0, 1] and (0, 1]."""
+    if (mean is None) != (std is None):
+        raise ValueError("mean, std: expected both or neither, got one; give both")
+    mean, std = numbers("mean", mean), numbers("std", std)
+    if std is not None and not 0 < min(std) <= max(std) <= 1:
+        raise ValueError(f"std: expected numbers in (0, 1], got {std}; divide by 255?")
+    if mean is not None and not 0 <= min(mean) <= max(mean) <= 1:
+        raise ValueError(f"mean: expected numbers in [0, 1], got {mean}; divide by 255?")
+    return mean, std
+
+
 def one_of(name: str, value: str, known: Sequence[str]) -> str:
     """Return ``value`` if it is known, else raise naming the nearest."""
     if value not in known:

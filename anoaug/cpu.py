@@ -17,7 +17,20 @@ from torch import Tensor
 
 from .parts import reference_function
 from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
-from .reference.masks import Stack, f, i, level_of, perlin, simplex, within
+from .reference.masks import (
+    Stack,
+    cell_number,
+    cells,
+    cells_inside,
+    f,
+    i,
+    level_of,
+    perlin,
+    shape,
+    shape_level,
+    simplex,
+    within,
+)
 from .reference.noise import (
     OCTAVE_KEY,
     corner_noise,
@@ -36,9 +49,11 @@ from .reference.sources import (
     eight_bits,
     gather_bank,
     gather_image,
+    grid_columns,
     round_clip,
     sample_planes,
     sharpen,
+    shuffled,
     source_coordinates,
 )
 from .reference.sources import simplex as simplex_source
@@ -52,8 +67,8 @@ _FEW = 1 << 14
 
 # Mask functions that do not read the pixel's number.
 _PIXEL_FREE = frozenset(
-    ("perlin", "simplex", "rectangle", "bitmap")
-    + ("everywhere", "intersection", "union", "complement")
+    ("perlin", "simplex", "ellipses", "rectangle", "bitmap", "cells", "shape")
+    + ("everywhere", "intersection", "union", "complement", "joined")
 )
 
 
@@ -116,7 +131,7 @@ def _render(
         layers = [layer for layer in layout.layers if row[0, layer.gate] > 0]
         if not layers:
             continue
-        weights, pix = _weights(layers, row, y, x, n, slots, wanted.foreground)
+        weights, pix = _weights(layers, row, y, x, n, slots, banks, wanted.foreground)
         if len(pix) < least:
             continue
         values = _values(readable, n, row, pix, layers, weights, banks, layout.peak)
@@ -151,19 +166,22 @@ def _axes(height: int, width: int) -> tuple[Tensor, Tensor]:
     return y, torch.arange(width, dtype=torch.float32, device="cpu")[None, :]
 
 
-def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
+def field(
+    table: Tensor, banks: Sequence[Tensor], layout: Layout, height: int, width: int
+) -> Tensor:
     """Signed level of the first layer's mask; as ``reference.render.field``."""
     y, x = _axes(height, width)
     out = table.new_empty((len(table), 1, height, width))
     with one_thread:
         for n in range(len(table)):  # host: one image at a time stays in cache
-            out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), width)
+            out[n, 0] = _level(layout.layers[0], table[n : n + 1], y, x, (), banks, width)
     return out
 
 
 def _level(
-    layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor], width: int
-) -> Tensor:
+    layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, own: Sequence[Tensor],
+    banks: Sequence[Tensor], width: int,
+) -> Tensor:  # fmt: skip
     """Level of one layer over a window of one image; ``own`` are that image's slots."""
     stack: Stack = ()
     b = row.new_zeros((1, 1), dtype=torch.int64)
@@ -172,13 +190,13 @@ def _level(
         pix = y.to(torch.int64) * width + x.to(torch.int64)
     for step in layer.mask:
         part = _function("masks", step.name)
-        stack = part(stack, row, y, x, b, pix, own, step.offset, step.option)
+        stack = part(stack, row, y, x, b, pix, own, banks, step.offset, step.option)
     return stack[0]
 
 
 def _weights(
     layers: Sequence[LayerProgram], row: Tensor, y: Tensor, x: Tensor, n: int,
-    slots: Sequence[Tensor], foreground: int,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], foreground: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Weights ``[layers, N]`` of one image at the N pixels that any layer touches, and the pixels.
 
@@ -191,7 +209,7 @@ def _weights(
     own = [slot[n : n + 1] for slot in slots]
     planes = row.new_zeros((len(layers), max(bottom - top, 0), max(right - left, 0)))
     for plane, layer, (rows, columns) in zip(planes, layers, windows, strict=True):
-        level = _level(layer, row, y[rows], x[:, columns], own, width)
+        level = _level(layer, row, y[rows], x[:, columns], own, banks, width)
         weigh = reference_function("blends", layer.weight.name)
         weight = weigh(level, row, layer.weight.offset, layer.weight.option)
         if foreground >= 0:
@@ -208,7 +226,9 @@ def _weights(
 def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns outside which the layer's mask is certainly empty."""
     names = [step.name for step in layer.mask]
-    if names not in (["rectangle"], ["bitmap"]):
+    if len(names) == 3 and names[2] == "intersection":
+        names = names[:1]
+    if names not in (["rectangle"], ["bitmap"], ["shape"]):
         return slice(0, height), slice(0, width)
     first = layer.mask[0].offset
     columns = row[0, first : first + 6].tolist()  # host: a host tensor
@@ -217,13 +237,18 @@ def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[
         reach_y = abs(cos) * half_h + abs(sin) * half_w
         reach_x = abs(cos) * half_w + abs(sin) * half_h
     else:
-        # The map to bits inverted, of its middle and of the square it reaches.
+        # The map inverted, of the middle of what it goes to and of how far that reaches.
         yy, yx, y0, xy, xx, x0 = columns
-        area, half = yy * xx - yx * xy, (layer.mask[0].option + 1) / 2
-        cy = (xx * (half - 1 - y0) - yx * (half - 1 - x0)) / area
-        cx = (yy * (half - 1 - x0) - xy * (half - 1 - y0)) / area
-        reach_y = (abs(xx) + abs(yx)) * half / abs(area)
-        reach_x = (abs(yy) + abs(xy)) * half / abs(area)
+        h = w = layer.mask[0].option
+        bend = 0.0
+        if names == ["shape"]:
+            h, w = int(i(row, first + 7)), int(i(row, first + 8))  # host: a host tensor
+            bend = 2.0 * float(row[0, first + 11])
+        area, half_h, half_w = yy * xx - yx * xy, (h + 1) / 2 + bend, (w + 1) / 2 + bend
+        to_y, to_x = (h - 1) / 2 - y0, (w - 1) / 2 - x0
+        cy, cx = (xx * to_y - yx * to_x) / area, (yy * to_x - xy * to_y) / area
+        reach_y = (abs(xx) * half_h + abs(yx) * half_w) / abs(area)
+        reach_x = (abs(yy) * half_w + abs(xy) * half_h) / abs(area)
 
     def span(centre: float, reach: float, size: int) -> slice:
         low, high = math.floor(centre - reach) - 1, math.ceil(centre + reach) + 2
@@ -254,7 +279,7 @@ def _values(
 
 def lattice_perlin(
     stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
-    slots: Sequence[Tensor], offset: int, option: int,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], offset: int, option: int,
 ) -> Stack:  # fmt: skip
     """``reference.masks.perlin`` for one row of the table, hashing each lattice node once."""
     cy, cx = source_coordinates(row, y, x, offset)
@@ -265,13 +290,32 @@ def lattice_perlin(
 
 def lattice_simplex(
     stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
-    slots: Sequence[Tensor], offset: int, option: int,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], offset: int, option: int,
 ) -> Stack:  # fmt: skip
     """``reference.masks.simplex`` for one row of the table, hashing each lattice node once."""
     cy, cx = source_coordinates(row, y, x, offset)
     key = i(row, offset + 6) & 0xFFFFFFFF
     noise = octaves(cy, cx, key, f(row, offset + 8), _simplex_octave, option)
     return (noise - f(row, offset + 7), *stack)
+
+
+def lattice_shape(
+    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], offset: int, option: int,
+) -> Stack:  # fmt: skip
+    """``reference.masks.shape`` for one row of the table, hashing each lattice node once."""
+    return (shape_level(_perlin_octave, row, y, x, banks, offset, option), *stack)
+
+
+def counted_cells(
+    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], offset: int, option: int,
+) -> Stack:  # fmt: skip
+    """``reference.masks.cells`` for one row of the table, permuting each cell once."""
+    number = cell_number(row, y, x, offset)
+    count = int(i(row, offset + 2))  # host: a host tensor
+    level = cells_inside(row, torch.arange(count, device="cpu")[None], offset)
+    return (level[0].index_select(0, number.flatten()).view(number.shape), *stack)
 
 
 def _perlin_octave(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
@@ -357,6 +401,16 @@ def lean_gather_image(
     return _coloured(values, row, offset + 7, peak) if option & STAGES else values
 
 
+def lean_shuffled(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """``reference.sources.shuffled`` for one row, without what the row does not ask for."""
+    values = shuffled(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
+    at = offset + 6 + grid_columns(option)
+    return _coloured(values, row, at, peak) if option & STAGES else values
+
+
 def stacked_simplex(
     image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
     pix: Tensor, offset: int, option: int, peak: float,
@@ -406,8 +460,11 @@ def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
 _OWN: dict[Any, Callable[..., Any]] = {
     perlin: lattice_perlin,
     simplex: lattice_simplex,
+    shape: lattice_shape,
+    cells: counted_cells,
     gather_bank: lean_gather_bank,
     gather_image: lean_gather_image,
+    shuffled: lean_shuffled,
     simplex_source: stacked_simplex,
 }
 

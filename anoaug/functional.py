@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks, ops, poisson, recipe
-from .blends import Hard
+from .binding import Binding, Layer
 from .masks import Given, Mask, Perlin, Simplex
 from .numbering import Numbering
 from .sources import Constant
@@ -132,13 +132,17 @@ def field(
             f"size: expected height and width of at least 1 and fewer than 2**31 pixels, got {size}"
         )
     rows, state = Numbering(seed)(index, epoch, len(index))
-    law = recipe.LayerLaw(mask.steps(), Constant(), Hard(), (1, 1), 0)
-    laws = recipe.specialise(recipe.encode(recipe.Laws((law,), 1.0, (), False, 1.0, 0.0)), 1, 1.0)
-    unknown = torch.full_like(rows, -1)
-    table = ops.sample(rows, state, unknown, [], [], [], laws, height, width, False)
-    name = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
+    bound = Binding([Layer(mask, Constant())], ["mask"], "mask")
+    plain = recipe.encode(recipe.Laws(bound.laws, 1.0, (), False, 1.0, 0.0))
+    laws = recipe.specialise(plain, 1, 1.0)
     place = torch.device(device or "cpu")
-    return ops.field(table.to(place), recipe.layout_of(laws), height, width, name)
+    banks, histograms = bound.tensors(place, 1)
+    unknown = torch.full_like(rows, -1)
+    table = ops.sample(
+        rows, state, unknown, banks, histograms, bound.numbers, laws, height, width, False
+    )
+    name = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
+    return ops.field(table.to(place), banks, recipe.layout_of(laws), height, width, name)
 
 
 def poisson_blend(

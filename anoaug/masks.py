@@ -14,104 +14,39 @@ import numpy as np
 
 from . import checks, fractals
 from .checks import one_of
+from .content import Objects
+from .expressions import Mask, MaskPart, joined
+from .grids import Cells, Patch
 from .lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
-from .parts import Context, Floats, Frame, Part, Values, part
+from .parts import Context, Floats, Values, part
+from .patches import CutPatch, Ellipses, ObjectPatch
+from .placing import Range, between, placed
+from .planes import Foreground, FromScore, Given, Superpixels
+from .salient import ObjectShape
+from .shapes import Shape
 
 __all__ = [
+    "Cells",
+    "CutPatch",
+    "Ellipses",
     "Everywhere",
     "Foreground",
     "Fractal",
+    "FromScore",
     "Given",
     "Mask",
     "MaskPart",
+    "Patch",
+    "ObjectPatch",
+    "ObjectShape",
+    "Objects",
     "Perlin",
     "Rectangle",
+    "Shape",
     "Simplex",
+    "Superpixels",
+    "joined",
 ]
-
-Range = tuple[float, float]
-
-
-class Mask:
-    """Base of everything that says where: parts and their combinations."""
-
-    def steps(self) -> tuple[MaskPart, ...]:
-        """The mask as postfix parts."""
-        raise TypeError(f"expected a mask, got {type(self).__name__}")
-
-    def __and__(self, other: Mask) -> Mask:
-        """Inside both."""
-        return Expression((*self.steps(), *_steps(other), Intersection()))
-
-    def __or__(self, other: Mask) -> Mask:
-        """Inside either."""
-        return Expression((*self.steps(), *_steps(other), Union()))
-
-    def __bool__(self) -> bool:
-        """Refused: ``and``, ``or`` and ``not`` would silently drop a mask."""
-        raise TypeError("mask: expected & | ~ to combine masks, got and, or, not (or an if)")
-
-    def __invert__(self) -> Mask:
-        """Outside."""
-        return Expression((*self.steps(), Complement()))
-
-
-def _steps(other: object) -> tuple[MaskPart, ...]:
-    if not isinstance(other, Mask):
-        raise TypeError(f"mask: expected a mask to combine with, got {type(other).__name__}")
-    return other.steps()
-
-
-class MaskPart(Part, Mask):
-    """Base of mask parts: a registered frozen dataclass with a function and a law."""
-
-    role: ClassVar[str] = "masks"
-    # Whether ``sample`` publishes the mask's box, which "elsewhere" sources need.
-    frames: ClassVar[bool] = False
-
-    def steps(self) -> tuple[MaskPart, ...]:
-        """Itself."""
-        return (self,)
-
-
-@dataclass(frozen=True)
-class Expression(Mask):
-    """A combination of masks in postfix order."""
-
-    parts: tuple[MaskPart, ...]
-
-    def steps(self) -> tuple[MaskPart, ...]:
-        """The parts in postfix order."""
-        return self.parts
-
-
-@part
-@dataclass(frozen=True)
-class Intersection(MaskPart):
-    """Operator ``&``: the smaller level."""
-
-    function: ClassVar[str] = "intersection"
-
-
-@part
-@dataclass(frozen=True)
-class Union(MaskPart):
-    """Operator ``|``: the larger level."""
-
-    function: ClassVar[str] = "union"
-
-
-@part
-@dataclass(frozen=True)
-class Complement(MaskPart):
-    """Operator ``~``: the negated level."""
-
-    function: ClassVar[str] = "complement"
-
-
-def between(u: Floats, bounds: Range) -> Floats:
-    """Uniform numbers in [0, 1) stretched to [low, high)."""
-    return bounds[0] + u * (bounds[1] - bounds[0])
 
 
 @part
@@ -261,29 +196,6 @@ class Simplex(MaskPart):
             "threshold": between(u[3], self.threshold),  # type: ignore[arg-type]
             "persistence": np.full(context.batch, self.persistence),
         }
-
-
-def placed(
-    context: Context, u: Floats, height: Floats, width: Floats, angle: Floats, margin: float = 0.0
-) -> Frame:
-    """A box somewhere in the image.
-
-    Args:
-        context: Of the part.
-        u: Two uniform numbers, ``[2, B]``: row and column.
-        height: Sides in pixels, likewise ``width``.
-        width: See above.
-        angle: Rotation in radians; the turned box lies inside where it fits.
-        margin: Share of the image's sides that stays free at every edge.
-    """
-    cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
-    # Bounding box of the turned box in whole pixels, so that unturned ones stay exact.
-    box_h = np.ceil(cos * height + sin * width - 1e-9)
-    box_w = np.ceil(cos * width + sin * height - 1e-9)
-    free_h, free_w = (np.floor(margin * side) for side in (context.height, context.width))
-    top = free_h + np.floor(u[0] * (np.maximum(context.height - 2 * free_h - box_h, 0) + 1))
-    left = free_w + np.floor(u[1] * (np.maximum(context.width - 2 * free_w - box_w, 0) + 1))
-    return Frame(top + (box_h - 1) / 2, left + (box_w - 1) / 2, height / 2, width / 2, angle)
 
 
 @part
@@ -448,39 +360,6 @@ class Fractal(MaskPart):
             "x0": middle - (sin * frame.cy + cos * frame.cx),
             "bits": fractals.bitmaps(fractals.draw_maps(u[4:], bits), bits),
         }
-
-
-@part
-@dataclass(frozen=True)
-class Given(MaskPart):
-    """A mask handed in at call time, ``synth(images, slots={name: tensor})``.
-
-    uint8 and bool tensors are inside where not 0; float tensors have the level ``value - 0.5``.
-
-    Args:
-        name: Name under which the tensor ``[B, 1, H, W]`` is passed.
-        slot: Number of the tensor in the op's list; set by the synthesizer.
-    """
-
-    name: str = "where"
-    slot: int = -1
-
-    function: ClassVar[str] = "given"
-
-    def option(self) -> int:
-        """The slot's number."""
-        return self.slot
-
-
-@part
-@dataclass(frozen=True)
-class Foreground(Given):
-    """The object, ``synth(images, foreground=tensor)``, at one place of a mask expression.
-
-    Without this part, ``foreground=`` confines every layer.
-    """
-
-    name: str = "foreground"
 
 
 @part

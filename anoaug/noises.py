@@ -12,8 +12,8 @@ import numpy as np
 
 from . import checks
 from .lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
-from .masks import Range, between
 from .parts import Context, Source, Values, part
+from .placing import Range, between
 from .reference.sources import CHANNELWISE
 
 

@@ -36,7 +36,8 @@ _library.define(
     "str backend) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 _library.define(
-    "field(Tensor table, str layout, SymInt height, SymInt width, str backend) -> Tensor"
+    "field(Tensor table, Tensor[] banks, str layout, SymInt height, SymInt width, str backend) "
+    "-> Tensor"
 )
 
 
@@ -122,10 +123,11 @@ def resolve_backend(name: str, device: torch.device) -> str:
 
 
 def bank_info(bank: Tensor, histograms: Tensor, category: Tensor) -> parts.BankInfo:
-    """What laws may know of a bank: its tensor's shape, histograms and categories."""
-    counts = None if histograms.numel() == 0 else histograms.numpy()
+    """What laws may know of a bank: its tensor's shape, histograms or outlines, and categories."""
+    counts = histograms.numpy() if histograms.dim() == 3 else None
+    outlines = histograms.numpy() if histograms.dim() == 2 else None
     images, channels, height, width = bank.shape
-    return parts.BankInfo(images, channels, height, width, category.numpy(), counts)
+    return parts.BankInfo(images, channels, height, width, category.numpy(), counts, outlines)
 
 
 def _sample(
@@ -141,8 +143,7 @@ def _sample(
     pin: bool,
 ) -> Tensor:
     parsed = recipe.recipe(laws)
-    views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
-    size = (len(index) * views, parsed.width)
+    size = (len(index) * parsed.laws.rows, parsed.width)
     table = torch.zeros(size, dtype=torch.float32, device="cpu", pin_memory=pin)
     infos = [bank_info(*each) for each in zip(banks[::2], histograms, categories, strict=True)]
     seed, epoch = state.tolist()  # host: index and state live there
@@ -165,8 +166,7 @@ def _sample_fake(
     pin: bool,
 ) -> Tensor:
     parsed = recipe.recipe(laws)
-    views = 1 + len(parsed.laws.layers) if parsed.laws.views else 1
-    return index.new_empty((index.shape[0] * views, parsed.width), dtype=torch.float32)
+    return index.new_empty((index.shape[0] * parsed.laws.rows, parsed.width), dtype=torch.float32)
 
 
 # ---- render --------------------------------------------------------------------------------------
@@ -322,7 +322,9 @@ def _render_fake(
 # ---- field ---------------------------------------------------------------------------------------
 
 
-def _field(table: Tensor, layout: str, height: int, width: int, backend: str) -> Tensor:
+def _field(
+    table: Tensor, banks: Sequence[Tensor], layout: str, height: int, width: int, backend: str
+) -> Tensor:
     parsed = recipe.layout(layout)
     chosen = resolve_backend(backend, table.device)
     if chosen == "triton":
@@ -334,15 +336,17 @@ def _field(table: Tensor, layout: str, height: int, width: int, backend: str) ->
             tile = INTERPRETED_TILE if interpreting() else kernels.TILE_PIXELS
             constants = kernel_constants(layout, -1, False, False)
             with current(table.device):
-                kernels.launch_field(out, table.contiguous(), constants, tile)
+                kernels.launch_field(out, table.contiguous(), tuple(banks), constants, tile)
         return out
     if chosen == "compiled":
-        return _compiled().field(table, parsed, height, width)
+        return _compiled().field(table, banks, parsed, height, width)
     run = cpu.field if chosen == "cpu" else reference.field
-    return run(table, parsed, height, width)
+    return run(table, banks, parsed, height, width)
 
 
-def _field_fake(table: Tensor, layout: str, height: int, width: int, backend: str) -> Tensor:
+def _field_fake(
+    table: Tensor, banks: Sequence[Tensor], layout: str, height: int, width: int, backend: str
+) -> Tensor:
     return table.new_empty((table.shape[0], 1, height, width), dtype=torch.float32)
 
 

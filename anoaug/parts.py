@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class BankInfo(NamedTuple):
-    """What laws may know of a bank: sizes, categories and, for textures, histograms."""
+    """What laws may know of a bank: sizes, categories, textures' histograms, shapes' outlines."""
 
     images: int
     channels: int
@@ -45,6 +45,7 @@ class BankInfo(NamedTuple):
     width: int
     category: npt.NDArray[np.int64]  # [images]
     histograms: npt.NDArray[np.int64] | None  # [images, C, 256]
+    outlines: npt.NDArray[np.int64] | None = None  # [images, 5], see ShapeBank
 
 
 @dataclasses.dataclass
@@ -61,7 +62,13 @@ class Context:
         banks: One entry per bank of the recipe.
         category: int64 ``[B]`` category of each sample, -1 where unknown.
         frame: Box of the current layer's mask; the whole image until a mask part sets it.
+        view: int64 ``[B]``, which of an image's views each row is, where layers are laid once per
+            view; else None.
+        views: How many of them there are.
+        active: bool ``[B]``, the samples that get the current layer; the columns of others are not
+            read. None: all.
         stream: Stream of the part being sampled.
+        origin: Box in the source that goes to the frame, where a mask part draws both.
     """
 
     batch: int
@@ -73,8 +80,11 @@ class Context:
     banks: Sequence[BankInfo]
     category: npt.NDArray[np.int64]
     frame: Frame
+    view: npt.NDArray[np.int64] | None = None
+    views: int = 1
     active: npt.NDArray[np.bool_] | None = None
     stream: str = ""
+    origin: Frame | None = None
 
     def uniform(self, count: int, start: int = 0) -> Floats:
         """float64 ``[count, B]`` in [0, 1) from the part's own stream."""
@@ -116,6 +126,10 @@ class Part:
         """The function's one compile-time integer."""
         return 0
 
+    def for_copy(self, copy: int) -> Any:
+        """The part as the layer's copy of that number has it, counted from 0."""
+        return self
+
     def sample(self, context: Context) -> Values:
         """Draw the columns: name to array ``[B]`` or ``[B, width]``.
 
@@ -129,10 +143,6 @@ class Source(Part):
     """Base of sources."""
 
     role: ClassVar[str] = "sources"
-
-    def for_copy(self, copy: int) -> Source:
-        """The source as the layer's copy of that number has it, counted from 0."""
-        return self
 
 
 def part(cls: type[T]) -> type[T]:

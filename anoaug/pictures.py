@@ -165,22 +165,40 @@ class Scene:
         layer: Position of the layer among the recipe's, copies counted.
         source: The computed source.
         offset: Its first column in the table.
+        made: Pictures of the computed sources of the layers before.
     """
 
     call: Call
     layer: int
     source: Computed
     offset: int
+    made: Sequence[Tensor] = ()
 
     @property
     def images(self) -> Tensor:
         """The batch, ``[B, C, H, W]``, views included."""
         return self.call.images
 
+    def before(self) -> Tensor:
+        """The images with the layers before this one on them: what it is laid over.
+
+        In the images' dtype. Like :meth:`weight`, it does not know of anomalies that are given up.
+        """
+        drawn = self.call.host.numpy()
+        if not any((drawn[:, x.gate] > 0).any() for x in self.call.recipe.layers[: self.layer]):
+            return self.images
+        layers = json.loads(self.call.recipe.layout)["layers"][: self.layer]
+        return self._render(layers, [*self.call.tensors, *self.made], self.call.foreground)[0]
+
     @property
     def peak(self) -> float:
         """White in image units: 255, 65535 or 1."""
         return self.call.recipe.laws.peak
+
+    @property
+    def mix(self) -> str:
+        """Name of the mix by which the layer's blend joins source and image."""
+        return str(getattr(self._placed.blend.part, "mix", "over"))
 
     @property
     def rows(self) -> list[int]:
@@ -207,7 +225,7 @@ class Scene:
             "weight": ["opaque", 0, 0],
             "mix": "over",
         }
-        return self._render(everywhere, self.call.tensors, -1)[0]
+        return self._render(self._alone(everywhere), self.call.tensors, -1)[0]
 
     def weight(self) -> Tensor:
         """The layer's weight as the render will lay it, float32 ``[B, 1, H, W]`` in [0, 1].
@@ -216,18 +234,46 @@ class Scene:
         """
         tensors = [*self.call.tensors, self.images.contiguous()]
         itself = {"source": ["given", 0, len(self.call.tensors)], "mix": "over"}
-        return self._render(itself, tensors, self.call.foreground)[2]
+        return self._render(self._alone(itself), tensors, self.call.foreground)[2]
+
+    def patch(self, steps: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """The wrapped source where the layer's mask is, else the images; and where that is.
+
+        Args:
+            steps: Inside all of these parts of the mask instead, whatever confines the layer.
+
+        Returns:
+            A picture, and float32 ``[B, 1, H, W]``, 1 or 0.
+        """
+        inner, offset = self.source.inner, self.offset + len(_KEY)
+        tensors: list[Tensor] = list(self.call.tensors)
+        if inner is None or isinstance(inner, Computed):
+            painted: list[Any] = ["given", 0, len(tensors)]
+            tensors += [self.colours().contiguous()]
+        else:
+            painted = [inner.function, offset, inner.option()]
+        layer = self._alone({"source": painted, "weight": ["opaque", 0, 0], "mix": "over"})
+        if steps:
+            first, *others = (layer[0]["mask"][step] for step in steps)
+            both = ["intersection", 0, 0]
+            layer[0]["mask"] = [first, *(one for other in others for one in (other, both))]
+        confined = -1 if steps else self.call.foreground
+        made = self._render(layer, tensors, confined)
+        return made[0], made[2]
 
     @property
     def _placed(self) -> PlacedLayer:
         return self.call.recipe.layers[self.layer]
 
+    def _alone(self, changes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The layer alone, with some entries of its layout changed."""
+        return [json.loads(self.call.recipe.layout)["layers"][self.layer] | changes]
+
     def _render(
-        self, changes: Mapping[str, Any], tensors: Sequence[Tensor], foreground: int
+        self, layers: list[dict[str, Any]], tensors: Sequence[Tensor], foreground: int
     ) -> tuple[Tensor, ...]:
-        """The layer alone with some entries of its layout changed: image and soft mask."""
-        layout = json.loads(self.call.recipe.layout)
-        layout["layers"] = [layout["layers"][self.layer] | changes]
+        """What some layers make of the images: image, and as the third the soft mask."""
+        layout = json.loads(self.call.recipe.layout) | {"layers": layers}
         table = self.call.table.clone()
         table[:, MIN_AREA] = 0.0
         return ops.render(
@@ -251,11 +297,11 @@ def compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
 
 
 def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
-    made = []
+    made: list[Tensor] = []
     for number, placed in enumerate(call.recipe.layers):
         source = sources.get(placed.law)
         if source is not None:
-            scene = Scene(call, number, source, placed.source.offset)
+            scene = Scene(call, number, source, placed.source.offset, tuple(made))
             colours = source.compute(scene) if scene.rows else call.images
             made.append(checks.picture(f"{type(source).__name__}.compute", colours, call.images))
     return made
@@ -293,6 +339,13 @@ def chain(source: Source) -> Iterator[Source]:
     yield source
     if isinstance(source, Computed) and source.inner is not None:
         yield from chain(source.inner)
+
+
+def innermost(source: Any, offset: int) -> tuple[Any, int]:
+    """The source that computed ones wrap, and its first column, given theirs."""
+    while isinstance(source, Computed) and source.inner is not None:
+        source, offset = source.inner, offset + len(_KEY)
+    return source, offset
 
 
 def keys_of(words: npt.NDArray[np.uint32]) -> list[int]:

@@ -58,7 +58,8 @@ class Laws:
         layers: The layers, in the order they are folded.
         probability: P(anomalous) in [0, 1].
         weights: Empty, or the odds with which exactly one layer is chosen per sample.
-        views: Whether rows come in ``1 + len(layers)`` views: untouched, then each layer alone.
+        views: False; True for ``1 + len(layers)`` rows per image: untouched, then each layer alone;
+            or in how many views the layers are laid anew, with the same draws.
         min_area: Least realised area in pixels (float) or, below 1, as a share of the image.
         tolerance: Least change in [0, 1] for ``label_rule="changed"``.
         channels: Image channels; set by :func:`specialise`.
@@ -68,11 +69,16 @@ class Laws:
     layers: tuple[LayerLaw, ...]
     probability: float
     weights: tuple[float, ...]
-    views: bool
+    views: bool | int
     min_area: float
     tolerance: float
     channels: int = 0
     peak: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows per image."""
+        return 1 + len(self.layers) if self.views is True else max(int(self.views), 1)
 
 
 class Step(NamedTuple):
@@ -128,6 +134,9 @@ class Recipe:
     Use :func:`recipe` to get one from its laws; equal laws give the same object.
     """
 
+    # What the names of the parts' streams begin with.
+    _of = ""
+
     def __init__(self, laws: Laws) -> None:
         self.laws = laws
         self.columns: dict[str, tuple[int, int]] = {name: (k, 1) for k, name in enumerate(HEADER)}
@@ -140,7 +149,7 @@ class Recipe:
             for copy in range(law.count[1]):
                 label = f"layer{len(self.layers)}"
                 gate = self._place(f"{label}.gate", 1)
-                mask = tuple(self._add(p, f"{label}.mask", seen) for p in law.mask)
+                mask = tuple(self._add(p.for_copy(copy), f"{label}.mask", seen) for p in law.mask)
                 source = self._add(law.source.for_copy(copy), f"{label}.source", seen)
                 blend = self._add(law.blend, f"{label}.blend", seen)
                 # Like the parts' streams, that of the count goes by a name, not by a position.
@@ -148,7 +157,7 @@ class Recipe:
                 self.streams[counted] = 1
                 self.layers.append(PlacedLayer(number, copy, counted, gate, mask, source, blend))
         self.width = self._end
-        self.layout = json.dumps(self._layout(), separators=(",", ":"))
+        self.layout = compact(self._layout())
 
     def _place(self, name: str, width: int) -> int:
         start = self._end
@@ -158,7 +167,7 @@ class Recipe:
 
     def _add(self, p: Part, label: str, seen: dict[str, int]) -> Placed:
         # Streams go by the part's name, so that they stay when other parts come or go.
-        base = f"{p.role}.{type(p).__name__}"
+        base = f"{self._of}{p.role}.{type(p).__name__}"
         nth = seen.get(base, 0)
         seen[base] = nth + 1
         stream = base if nth == 0 else f"{base}#{nth}"
@@ -174,7 +183,7 @@ class Recipe:
 
         return {
             "version": SPEC_VERSION,
-            "width": self.width,
+            "width": self._end,
             "channels": self.laws.channels,
             "peak": self.laws.peak,
             "layers": [
@@ -213,34 +222,44 @@ class Recipe:
         Returns:
             float32 ``[B * views, width]``; with views, the rows of a view lie together.
         """
-        views = 1 + len(self.laws.layers) if self.laws.views else 1
+        views = self.laws.rows
         rows = len(index) * views
         table = np.zeros((rows, self.width), np.float32) if out is None else out
         if rows == 0:
             return table
-        draws = Draws(seed, epoch, np.tile(index, views), self.streams)
-        context = Context(
-            rows, len(index), *size, self.laws.channels, draws, banks, np.tile(category, views),
-            whole_frame(rows, size),
-        )  # fmt: skip
-        self._header(table, draws, size, views)
+        context = self._context(seed, epoch, index, category, size, banks)
+        self._header(table, context.draws, size)
         for layer in self.layers:
-            context.frame = whole_frame(rows, size)
+            context.frame, context.origin = whole_frame(rows, size), None
             context.active = table[:, layer.gate] > 0
             for placed in (*layer.mask, layer.source, layer.blend):
                 context.stream = placed.stream
                 self._fill(table, placed, placed.part.sample(context))
         return table
 
-    def _header(
-        self, table: npt.NDArray[np.float32], draws: Draws, size: tuple[int, int], views: int
-    ) -> None:
+    def _context(
+        self, seed: int, epoch: int, index: npt.NDArray[np.int64], category: npt.NDArray[np.int64],
+        size: tuple[int, int], banks: Sequence[BankInfo],
+    ) -> Context:  # fmt: skip
+        """What the parts' laws may look at, for every row of the table."""
+        views = self.laws.rows
+        rows = len(index) * views
+        draws = Draws(seed, epoch, np.tile(index, views), self.streams)
+        context = Context(
+            rows, len(index), *size, self.laws.channels, draws, banks, np.tile(category, views),
+            whole_frame(rows, size),
+        )  # fmt: skip
+        if views > 1 and self.laws.views is not True:
+            context.view, context.views = np.repeat(np.arange(views), len(index)), views
+        return context
+
+    def _header(self, table: npt.NDArray[np.float32], draws: Draws, size: tuple[int, int]) -> None:
         laws, rows = self.laws, len(table)
         bits = table.view(np.int32)
         active = draws.uniform("anomalous", 1)[0] < laws.probability
         chosen = np.full(rows, -1)
-        if views > 1:
-            chosen = np.repeat(np.arange(views) - 1, rows // views)
+        if laws.views is True:
+            chosen = np.repeat(np.arange(laws.rows) - 1, rows // laws.rows)
             active = chosen >= 0
         elif laws.weights:
             odds = np.cumsum(laws.weights) / np.sum(laws.weights)
@@ -282,9 +301,14 @@ class Recipe:
         }
 
 
-def encode(laws: Laws) -> str:
+def encode(laws: Any) -> str:
     """Canonical JSON of laws."""
-    return json.dumps(to_plain(laws), separators=(",", ":"))
+    return compact(to_plain(laws))
+
+
+def compact(data: Any) -> str:
+    """JSON without spaces, of one line."""
+    return json.dumps(data, separators=(",", ":"))
 
 
 def specialise(text: str, channels: int, peak: float) -> str:
@@ -294,10 +318,13 @@ def specialise(text: str, channels: int, peak: float) -> str:
 
 @functools.lru_cache(maxsize=256)
 def recipe(text: str) -> Recipe:
-    """The recipe of specialised laws."""
+    """The recipe of specialised laws, or of laws over those that follow on the next line."""
     channels, peak, laws = text.split(" ", 2)
+    laws, _, beneath = laws.partition("\n")
     plain = from_plain(json.loads(laws))
-    return Recipe(dataclasses.replace(plain, channels=int(channels), peak=float(peak)))
+    plain = dataclasses.replace(plain, channels=int(channels), peak=float(peak))
+    made: Recipe = plain.over(recipe(beneath)) if beneath else Recipe(plain)
+    return made
 
 
 def layout_of(text: str) -> str:
@@ -310,9 +337,15 @@ def width_of(text: str) -> int:
     return recipe(text).width
 
 
+def rows_of(text: str) -> int:
+    """The rows per image of specialised laws."""
+    return recipe(text).laws.rows
+
+
 # What torch.compiler.assume_constant_result does, which would import all of Dynamo, and Triton.
 layout_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 width_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
+rows_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=256)
@@ -350,3 +383,13 @@ def check_layers(counts: Sequence[int]) -> None:
             f"layers: expected at most {MAX_LAYERS} with their counts, got {sum(counts)}; "
             "lower the counts or synthesise in two passes"
         )
+
+
+def checked_views(views: bool | int) -> bool | int:
+    """Refuse what is neither yes, no, nor a number of views."""
+    if not isinstance(views, int) or (not isinstance(views, bool) and views < 2):
+        raise ValueError(
+            f"views: expected True, False or a number from 2 on, got {views!r}; "
+            "False gives one row per image"
+        )
+    return views

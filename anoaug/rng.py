@@ -33,6 +33,7 @@ COS = (1.0, -1.2336970567703247, 0.2535986006259918, -0.020408255979418755)
 SIN = (1.5707941055297852, -0.6458016633987427, 0.07795426994562149)
 
 SQRT2 = 1.4142135381698608  # float32(sqrt(2))
+PERMUTING = 16  # rounds of a keyed permutation
 UNIT = 2.0**-24  # weight of the lowest bit of a uniform number
 
 
@@ -154,7 +155,7 @@ def gaussian_pair_numpy(
     return radius * np.cos(angle), radius * np.sin(angle)
 
 
-def lattice_hash(key: Tensor, iy: Tensor, ix: Tensor) -> Tensor:
+def lattice_hash(key: Tensor, iy: Tensor | int, ix: Tensor | int) -> Tensor:
     """Hash of a lattice node: two rounds of multiply and xor-shift on 32 bits.
 
     Args:
@@ -169,6 +170,31 @@ def lattice_hash(key: Tensor, iy: Tensor, ix: Tensor) -> Tensor:
     h = ((h ^ (h >> 16)) * 0x7FEB352D) & _MASK
     h = ((h ^ (h >> 15)) * 0x846CA68B) & _MASK
     return h ^ (h >> 16)
+
+
+def permuted(number: Tensor, count: Tensor, key: Tensor, coin: Tensor) -> Tensor:
+    """Place of each number in a keyed permutation of ``0 .. count - 1``, for any count.
+
+    Swap-or-not (Hoang, Morris and Rogaway, CRYPTO 2012): in every round a number and its mirror
+    image about a random point change places, or not. Each round halves what is left of order.
+
+    Args:
+        number: int64 numbers below ``count``.
+        count: int64, below 2**31.
+        key: int64 words in [0, 2**32): of the mirrors.
+        coin: int64 words, likewise: of whether to swap.
+
+    Returns:
+        int64 places of the broadcast shape.
+    """
+    for n in range(PERMUTING):
+        mirror = (lattice_hash(key, n, 0) * count) >> 32
+        other = mirror - number
+        other = torch.where(other < 0, other + count, other)
+        # Both of a pair ask the same coin.
+        swap = lattice_hash(coin, n, torch.maximum(number, other)) >> 31
+        number = torch.where(swap > 0, other, number)
+    return number
 
 
 def unit_vector(word: Tensor) -> tuple[Tensor, Tensor]:

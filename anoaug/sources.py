@@ -15,96 +15,51 @@ import numpy.typing as npt
 from . import checks
 from .banks import Bank
 from .checks import one_of
+from .gathers import (
+    AFFINE,
+    FILLS,
+    INTERPOLATIONS,
+    Photometric,
+    affine,
+    checked_photometric,
+    drawn_stages,
+    gather_option,
+    stage_values,
+    stage_widths,
+)
 from .kornia_bridge import Kornia
-from .masks import Range, between
 from .noises import Simplex
 from .parts import BankInfo, Context, Floats, Source, Values, part
-from .photometric import ColorJitter, RandomOps, Stages
 from .pictures import Given
-from .reference.sources import BANK, BILINEAR, STAGES, ZERO_FILL
-from .stages import scattered
+from .placing import Range, between
+from .reference.sources import BANK
+from .seamless import Poisson, PoissonInterpolation
+from .shuffles import Shuffled
+from .structure import Chip, Misprint, Missing, Moved, Swapped, Thread
+from .warps import Warp
 
 __all__ = [
     "BatchDonor",
+    "Chip",
     "Constant",
     "Donor",
     "Given",
     "Kornia",
+    "Misprint",
+    "Missing",
+    "Moved",
     "Noise",
     "Own",
+    "Poisson",
+    "PoissonInterpolation",
+    "Shuffled",
     "Simplex",
     "Source",
+    "Swapped",
     "Texture",
+    "Thread",
+    "Warp",
 ]
-
-Photometric = RandomOps | ColorJitter
-part(RandomOps)
-part(ColorJitter)
-
-INTERPOLATIONS = ("bilinear", "nearest")
-FILLS = ("border", "zero")
-AFFINE = ("yy", "yx", "y0", "xy", "xx", "x0")
-
-
-def affine(
-    cos: Floats, sin: Floats, scale: tuple[Floats | float, Floats | float],
-    target: tuple[Floats | float, Floats | float], origin: tuple[Floats | float, Floats | float],
-) -> dict[str, Floats]:  # fmt: skip
-    """Columns of the map from an image pixel to a source pixel.
-
-    The image is turned by the angle about ``target`` and scaled by ``scale`` (source pixels per
-    image pixel); ``target`` goes to ``origin``. Pairs are (row, column).
-    """
-    yy, yx = cos * scale[0], -sin * scale[0]
-    xy, xx = sin * scale[1], cos * scale[1]
-    return {
-        "yy": yy,
-        "yx": yx,
-        "y0": origin[0] - (yy * target[0] + yx * target[1]),
-        "xy": xy,
-        "xx": xx,
-        "x0": origin[1] - (xy * target[0] + xx * target[1]),
-    }
-
-
-def stage_widths(channels: int) -> dict[str, int]:
-    """Columns of the colour stages: how many, tables (256 bytes each), matrices."""
-    return {"stages": 1, "luts": 192 * channels, "matrices": 36}
-
-
-def stage_values(stages: Stages) -> dict[str, npt.NDArray[Any]]:
-    """Pack colour stages into their columns."""
-    batch = len(stages.active)
-    tables = np.ascontiguousarray(stages.luts).reshape(batch, -1).view(np.float32)
-    matrices = stages.matrices.reshape(batch, -1)
-    return {"stages": stages.active.astype(np.int32), "luts": tables, "matrices": matrices}
-
-
-def drawn_stages(
-    photometric: Photometric, context: Context, u: Floats,
-    histograms: npt.NDArray[np.int64] | None = None,
-) -> Stages:  # fmt: skip
-    """Colour stages of the samples that get the layer; the tables of others would not be read."""
-    rows = np.arange(context.batch) if context.active is None else np.flatnonzero(context.active)
-    if len(rows) == context.batch:
-        return photometric.stages(u, context.channels, histograms)
-    some = None if histograms is None else histograms[rows]
-    return scattered(photometric.stages(u[:, rows], context.channels, some), rows, context.batch)
-
-
-def checked_photometric(value: Any) -> None:
-    """Refuse what is neither RandomOps nor ColorJitter nor None."""
-    if value is not None and not isinstance(value, (RandomOps, ColorJitter)):
-        raise TypeError(
-            f"photometric: expected photometric.RandomOps, ColorJitter or None, got {value!r}"
-        )
-
-
-def gather_option(interpolation: str, fill: str, photometric: Photometric | None) -> int:
-    """The compile-time bits of a gather."""
-    bits = BILINEAR if interpolation == "bilinear" else 0
-    bits |= ZERO_FILL if fill == "zero" else 0
-    return bits | (STAGES if photometric is not None else 0)
 
 
 def pick(u: Floats, info: BankInfo, category: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
@@ -221,7 +176,16 @@ def patch_affine(
     ones = np.ones(context.batch)
     if place == "same":
         return affine(ones, ones * 0.0, (1.0, 1.0), (0.0, 0.0), (0.0, 0.0))
-    frame = context.frame
+    frame, origin_box = context.frame, context.origin
+    if origin_box is not None:
+        if size != (context.height, context.width):
+            raise ValueError(
+                f"donors: expected images of {(context.height, context.width)} pixels, like the "
+                f"batch, got {size}; make the bank with that size="
+            )
+        scale = (origin_box.half_h / frame.half_h, origin_box.half_w / frame.half_w)
+        centre = (frame.cy, frame.cx)
+        return affine(ones, ones * 0.0, scale, centre, (origin_box.cy, origin_box.cx))
     top = np.floor(u[0] * (np.maximum(size[0] - 2 * frame.half_h, 0) + 1))
     left = np.floor(u[1] * (np.maximum(size[1] - 2 * frame.half_w, 0) + 1))
     origin = (top + frame.half_h - 0.5, left + frame.half_w - 0.5)

@@ -6,7 +6,7 @@ sequence, packed into stages, and given the colours they meet at their place in 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,14 +102,17 @@ def assemble(
 
 def scattered(stages: Stages, rows: Ints, batch: int) -> Stages:
     """Stages of the given rows among ``batch``; the others get none and are changed by nothing."""
-    luts, matrices, active, sharpness, angle, flip_y, flip_x = (
-        np.zeros((batch, *field.shape[1:]), field.dtype) for field in stages
-    )
-    sharpness += 1.0
-    full = Stages(luts, matrices, active, sharpness, angle, flip_y, flip_x)
-    for target, field in zip(full, stages, strict=True):
-        target[rows] = field
-    return full
+
+    def spread(field: npt.NDArray[Any], fill: float = 0.0) -> npt.NDArray[Any]:
+        wide = np.full((batch, *field.shape[1:]), fill, field.dtype)
+        wide[rows] = field
+        return wide
+
+    return Stages(
+        spread(stages.luts), spread(stages.matrices), spread(stages.active),
+        spread(stages.sharpness, 1.0), spread(stages.angle), spread(stages.flip_y),
+        spread(stages.flip_x),
+    )  # fmt: skip
 
 
 def _geometry(

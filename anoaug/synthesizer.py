@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import checks, kornia_bridge, ops, pictures, recipe
+from . import checks, content, foregrounds, kornia_bridge, ops, pictures, recipe
+from . import finish as finishing
 from .batch import AnomalyBatch, Params
 from .binding import Binding, Layer
 from .capture import CapturedSynthesizer
 from .checks import PEAKS
+from .modalities.call import Appearance, Modalities
 from .numbering import Numbering
 
 NormalTransform = Callable[[Tensor], Tensor]
@@ -33,8 +35,10 @@ class Synthesizer(nn.Module):
         name: Name of the kind of anomaly where a layer gives none.
         choose: ``"all"`` layers on every anomalous sample, or ``"one"`` drawn by ``weights``.
         weights: Odds of the layers with ``choose="one"``; equal by default.
-        views: Return ``B * (1 + layers)`` rows: the images untouched, then each layer alone, view
-            by view; ``extras["source_row"]`` says where rows come from. ``p`` is not used.
+        views: True returns ``B * (1 + layers)`` rows, view by view: the images untouched, then each
+            layer alone; ``p`` is not used. A number n returns ``B * n`` rows: all layers n times
+            with the same draws, for masks that differ between views (``masks.Cells``).
+            ``extras["source_row"]`` says where rows come from.
         label_rule: ``"footprint"`` (pixels the blend touches) or ``"changed"`` (of those, pixels
             where some channel differs by more than ``tolerance``).
         tolerance: Least change in [0, 1] for ``"changed"``.
@@ -51,6 +55,12 @@ class Synthesizer(nn.Module):
         normal_transform: Applied to the images before synthesis (DRAEM rotates 30 % of them): a
             callable on ``(B, C, H, W)``, a Synthesizer, or an augmentation of kornia, whose
             parameters then come from (seed, epoch, index) too. ``clean`` is the image after it.
+        foreground: Finds the objects in the images (after ``normal_transform``) of calls that bring
+            no foreground: a callable such as :class:`anoaug.prepare.Foreground` or
+            :class:`anoaug.prepare.Cached`, or ``"otsu"``; see :class:`anoaug.foregrounds.Finder`.
+        modalities: Looks of anomalies in ``extra`` tensors, by name; see :mod:`anoaug.modalities`.
+        finish: Makes the mask of the finished images: :class:`anoaug.finish.Difference` or another
+            callable on images before and after and the weights; where empty the sample is normal.
         backend: ``"auto"``, ``"triton"``, ``"torch"``, or ``"compiled"`` (the CPU by Numba, several
             times faster; compiles once, then from disk); ANOAUG_BACKEND sets the default.
         validate: Check the content of every batch (float range, NaN), not only of the first.
@@ -67,7 +77,7 @@ class Synthesizer(nn.Module):
         name: str = "anomaly",
         choose: str = "all",
         weights: Sequence[float] | None = None,
-        views: bool = False,
+        views: bool | int = False,
         label_rule: str = "footprint",
         tolerance: float = 1 / 255,
         min_area: float = 1,
@@ -79,6 +89,9 @@ class Synthesizer(nn.Module):
         memory_format: str = "input",
         active: str = "train",
         normal_transform: NormalTransform | None = None,
+        foreground: foregrounds.ForegroundLike | None = None,
+        modalities: Mapping[str, Appearance] | None = None,
+        finish: finishing.Finish | None = None,
         backend: str | None = None,
         validate: bool = False,
     ) -> None:
@@ -92,7 +105,7 @@ class Synthesizer(nn.Module):
         self._p = checks.probability("p", p)
         self.choose = checks.one_of("choose", choose, ("all", "one"))
         self._weights = self._odds(weights, len(layers))
-        self.views = views
+        self.views = recipe.checked_views(views)
         self.label_rule = checks.one_of("label_rule", label_rule, ("footprint", "changed"))
         self.tolerance = checks.probability("tolerance", tolerance)
         low, high = checks.interval("min_area", min_area, 0.0)
@@ -101,14 +114,7 @@ class Synthesizer(nn.Module):
         self.min_area = low
         self.label = checks.one_of("label", label, ("hard", "soft"))
         self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
-        if (mean is None) != (std is None):
-            raise ValueError("mean, std: expected both or neither, got one; give both")
-        mean, std = checks.numbers("mean", mean), checks.numbers("std", std)
-        if std is not None and not 0 < min(std) <= max(std) <= 1:
-            raise ValueError(f"std: expected numbers in (0, 1], got {std}; divide by 255?")
-        if mean is not None and not 0 <= min(mean) <= max(mean) <= 1:
-            raise ValueError(f"mean: expected numbers in [0, 1], got {mean}; divide by 255?")
-        self.mean, self.std = mean, std
+        self.mean, self.std = checks.statistics(mean, std)
         if dtype is not None and not isinstance(dtype, torch.dtype):
             raise TypeError(f"dtype: expected a torch.dtype or None, got {dtype!r}")
         if dtype is not None and not dtype.is_floating_point:
@@ -125,7 +131,9 @@ class Synthesizer(nn.Module):
         if normal_transform is not None and not callable(normal_transform):
             raise TypeError(f"normal_transform: expected a callable, got {normal_transform!r}")
         self.normal_transform: Any = kornia_bridge.keyed(normal_transform)
+        self.foreground = foregrounds.finder(foreground, normal_transform is not None)
         self.backend = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
+        self.finish = finishing.checked(finish)
         self.validate = validate
         kinds = dict.fromkeys(layer.kind or name for layer in layers)
         if not {"normal", "given"}.isdisjoint(kinds):
@@ -134,7 +142,8 @@ class Synthesizer(nn.Module):
                 f"real defects, got {name!r}"
             )
         self.kinds: tuple[str, ...] = ("normal", *kinds, "given")
-        self._binding = Binding(layers, self.kinds, name)
+        self._binding = Binding(layers, self.kinds, name, moving=normal_transform is not None)
+        self._modalities = Modalities(modalities, layers, self.kinds, name, self._binding)
         self._numbering = Numbering(seed)
         self._norms: dict[tuple[torch.device, float, int], Tensor] = {}
         self._checked = False
@@ -271,6 +280,7 @@ class Synthesizer(nn.Module):
         slots: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
         label: Tensor | None = None,
+        extra: Mapping[str, Tensor] | None = None,
         params: Params | None = None,
     ) -> AnomalyBatch:
         """Synthesise anomalies on a batch.
@@ -281,14 +291,15 @@ class Synthesizer(nn.Module):
             epoch: Epoch in [0, 2**32); ``set_epoch`` sets a lasting one.
             category: Per-sample category ``[B]``, names or numbers into ``self.categories``, or
                 one for all: chooses donors.
-            foreground: ``(B, 1, H, W)``: anomalies stay where it is set.
+            foreground: ``(B, 1, H, W)``: anomalies stay on it; None: as ``self.foreground`` finds.
             slots: Tensors by name: ``(B, 1, H, W)`` for ``masks.Given``, ``(B, C, H, W)`` like the
                 images for ``sources.Given``.
             mask: ``(B, 1, H, W)`` of real defects, united with the synthetic ones.
             label: ``[B]`` labels of real defects, united likewise.
-            params: Replay these instead of sampling. Give ``foreground``, ``slots``, ``mask`` and
-                ``label`` again if you gave them; ``normal_transform`` is not repeated: give the
-                batch's ``clean`` image.
+            extra: Further modalities ``(B, any C, H, W)`` by name; they come back in ``extras``.
+            params: Replay these instead of sampling. Give tensors again that you gave besides;
+                ``normal_transform`` is not repeated: give the batch's ``clean`` image, from which
+                ``self.foreground`` finds the same again.
 
         Returns:
             An :class:`AnomalyBatch`.
@@ -298,14 +309,18 @@ class Synthesizer(nn.Module):
         """
         checks.images(images)
         self._check_content(images)
+        beside = self._modalities.checked(extra, images, params)
         working = self.training or self.active == "always" or params is not None
         if working and params is None:
             number = self._numbering(index, epoch, len(images))
             if self.normal_transform is not None:
-                self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots)
+                self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots, extra=extra)
                 images = self._transformed(images, number)
+        if working and foreground is None and self.foreground is not None:
+            foreground = self.foreground(images, index)
+        slots = self._binding.found(images, index, slots) if working else slots
         laws = self.laws(images.shape[1], images.dtype)
-        layout, views = recipe.layout_of(laws), self._views if working else 1
+        layout, views = recipe.layout_of(laws), recipe.rows_of(laws) if working else 1
         width, size = recipe.width_of(laws), tuple(images.shape[2:])
         if params is not None:
             host = self._binding.replayed(params, layout, width, len(images) * views, size)
@@ -327,29 +342,35 @@ class Synthesizer(nn.Module):
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
         read = [*self._binding.tensors(images.device, images.shape[1])[0], *shown]
+        if working and self._binding.seeking:
+            call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
+            known_objects = self._binding.objects.by(self.foreground, read)
+            call = content.settle(call, self._binding.made, known_objects)
+            table, host, planes = call.table, call.host, list(call.planes)
         if self.computed:
             host = host.cpu() if working else torch.zeros(table.shape, device="cpu")
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
             read += pictures.compute(call, self._binding.computed)
-        out, clean, drawn, flag, kind = ops.render(
+        kept = images.dtype
+        render = ops.render if self.finish is None else finishing.rendering(self.finish)
+        out, clean, drawn, flag, kind = render(
             images, table, planes, read, self._norm(images), layout, confined,
             self.label_rule == "changed", self.label == "soft", self.clean == "output",
-            self.dtype or (images.dtype if self.mean is None else _float_like(images.dtype)),
+            self.dtype or (kept if self.mean is None or kept.is_floating_point else torch.float32),
             last, self.backend,
         )  # fmt: skip
+        tables = None
+        if working and beside:
+            call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
+            beside, tables = self._modalities(beside, call, drawn, params or number, category)
         if real is not None or known is not None:
             drawn, flag, kind = self._united(drawn, flag, kind, real, known)
         return AnomalyBatch(
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
-            Params(table, layout, self._binding.digests, size),
-            self._extras(len(images), views, images.device),
+            Params(table, layout, self._binding.digests, size, None, tables),
+            self._extras(len(images), views, images.device) | beside,
         )  # fmt: skip
-
-    @property
-    def _views(self) -> int:
-        """Rows per image."""
-        return 1 + len(self.layers) if self.views else 1
 
     def _extras(self, rows: int, views: int, device: torch.device) -> dict[str, Tensor]:
         if not self.views:
@@ -396,7 +417,7 @@ class Synthesizer(nn.Module):
                 images = transform._transformed(images, (index, theirs))
             # As a replay, it works in eval mode too where this synthesizer does.
             params = transform._drawn(images, (index, theirs), None)
-            return transform(images, params=params).image
+            return transform(images, index=index, params=params).image
         if isinstance(transform, kornia_bridge.Augmentation):
             return transform.of_samples(images, *number)
         made = checks.images(transform(images))
@@ -476,7 +497,3 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
-
-
-def _float_like(dtype: torch.dtype) -> torch.dtype:
-    return dtype if dtype.is_floating_point else torch.float32

@@ -35,6 +35,12 @@ def over(value, source, weight, peak: tl.constexpr):
 
 
 @triton.jit
+def replace(value, source, weight, peak: tl.constexpr):
+    """The source itself wherever it has weight: one that was mixed with the image before."""
+    return source
+
+
+@triton.jit
 def add(value, source, weight, peak: tl.constexpr):
     """The source, centred on mid-grey, added to the image."""
     return value + weight * (source - 0.5 * peak)

@@ -1,12 +1,14 @@
 """Mask parts: where an anomaly is, as a signed level per pixel (inside > 0) on a small stack.
 
-Every function has the shape ``part(stack, row, y, x, b, pix, numel, slots, OFF, OPT) -> stack``:
+Every function has the shape
+``part(stack, row, y, x, b, pix, numel, slots, banks, OFF, OPT) -> stack``:
 
 - ``stack``: tuple of float32 level blocks, the newest first
 - ``row``: pointer to the sample's row of the parameter table; the part's columns begin at ``OFF``
 - ``y``, ``x``: float32 pixel coordinates that broadcast to the block
 - ``b``: int64 image number; ``pix``: int32 block of ``y * W + x``; ``numel``: ``H * W``
 - ``slots``: tuple of pointers to per-pixel tensors ``[B, 1, H, W]`` given at call time
+- ``banks``: as in ``kernels/sources.py``
 - ``OPT``: the part's one compile-time integer
 """
 
@@ -14,6 +16,7 @@ import triton
 import triton.language as tl
 
 from .noise import lattice_noise, octaves, simplex_noise
+from .rng import lattice_hash, permuted, uniform
 
 
 @triton.jit
@@ -29,7 +32,7 @@ def i(row, column):
 
 
 @triton.jit
-def perlin(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def perlin(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """Perlin noise minus a threshold; ``OPT`` octaves. Columns: see ``anoaug.masks.Perlin``."""
     cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
     cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
@@ -45,7 +48,19 @@ def perlin(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.co
 
 
 @triton.jit
-def simplex(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def ellipses(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
+    """``1 - r^2`` of the nearest of ``OPT`` ellipses: for each the map to its unit disc."""
+    level = y * 0.0 + x * 0.0 - float("inf")
+    for n in range(OPT):
+        at = OFF + 6 * n
+        v = (f(row, at) * y + f(row, at + 1) * x) + f(row, at + 2)
+        u = (f(row, at + 3) * y + f(row, at + 4) * x) + f(row, at + 5)
+        level = tl.maximum(level, 1.0 - (v * v + u * u))
+    return (level,) + stack
+
+
+@triton.jit
+def simplex(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """Simplex noise minus a threshold; ``OPT`` octaves. Columns: see ``anoaug.masks.Simplex``."""
     cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
     cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
@@ -55,7 +70,7 @@ def simplex(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.c
 
 
 @triton.jit
-def rectangle(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def rectangle(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """Distance in pixels to the edge of a rotated rectangle: cy, cx, cos, sin, half_h, half_w."""
     dy = y - f(row, OFF)
     dx = x - f(row, OFF + 1)
@@ -77,7 +92,7 @@ def bit(row, iy, ix, SIDE: tl.constexpr):
 
 
 @triton.jit
-def bitmap(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def bitmap(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """A shape of ``OPT`` x ``OPT`` bits joined bilinearly, minus a half: affine map, then the bits.
 
     The map goes to bits, whose centres are whole numbers.
@@ -100,7 +115,47 @@ def bitmap(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.co
 
 
 @triton.jit
-def given(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def level_tap(levels, iy, ix, h, w):
+    """One pixel of a shape's level; far outside beyond its edge."""
+    inside = (iy >= 0) & (iy < h) & (ix >= 0) & (ix < w)
+    return tl.load(levels + (iy * w + ix), mask=inside, other=0).to(tl.float32)
+
+
+@triton.jit
+def shape(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
+    """The level of a shape of a bank, joined bilinearly: affine map, place, unit, displacement.
+
+    ``OPT`` is the number of octaves that bend plus eight times the bank's number.
+    """
+    cy = (f(row, OFF) * y + f(row, OFF + 1) * x) + f(row, OFF + 2)
+    cx = (f(row, OFF + 3) * y + f(row, OFF + 4) * x) + f(row, OFF + 5)
+    h = i(row, OFF + 7)
+    w = i(row, OFF + 8)
+    if OPT % 8 > 0:
+        key = i(row, OFF + 10).to(tl.uint32, bitcast=True)
+        other = key + tl.full((), 0xC2B2AE35, tl.uint32)
+        ny = cy * f(row, OFF + 12)
+        nx = cx * f(row, OFF + 12)
+        cy = cy + f(row, OFF + 11) * octaves(ny, nx, key, 0.5, lattice_noise, OPT % 8)
+        cx = cx + f(row, OFF + 11) * octaves(ny, nx, other, 0.5, lattice_noise, OPT % 8)
+    levels = banks[OPT // 8 * 2] + i(row, OFF + 6).to(tl.int64) * h * w
+    fy = tl.floor(cy)
+    fx = tl.floor(cx)
+    ty = cy - fy
+    tx = cx - fx
+    iy = fy.to(tl.int32)
+    ix = fx.to(tl.int32)
+    v00 = level_tap(levels, iy, ix, h, w)
+    v01 = level_tap(levels, iy, ix + 1, h, w)
+    v10 = level_tap(levels, iy + 1, ix, h, w)
+    v11 = level_tap(levels, iy + 1, ix + 1, h, w)
+    top = v00 + tx * (v01 - v00)
+    bottom = v10 + tx * (v11 - v10)
+    return (((top + ty * (bottom - top)) - 128.0) * f(row, OFF + 9),) + stack
+
+
+@triton.jit
+def given(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """A per-pixel tensor from slot ``OPT``: 8-bit ones are inside if not 0, floats if > 0.5."""
     value = tl.load(slots[OPT] + b * numel + pix, mask=(pix >= 0) & (pix < numel), other=0)
     if slots[OPT].dtype.element_ty == tl.uint8:
@@ -112,24 +167,63 @@ def given(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.con
 
 
 @triton.jit
-def everywhere(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def cells(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
+    """1 in some cells of a grid, else -1: whose place in a keyed permutation is in a range.
+
+    Columns: 1 / side, cells in a row of the grid, cells, first place, last (excluded), two keys.
+    """
+    cy = tl.floor((y + 0.5) * f(row, OFF)).to(tl.int32)
+    cx = tl.floor((x + 0.5) * f(row, OFF)).to(tl.int32)
+    key = i(row, OFF + 5).to(tl.uint32, bitcast=True)
+    coin = i(row, OFF + 6).to(tl.uint32, bitcast=True)
+    place = permuted(cy * i(row, OFF + 1) + cx, i(row, OFF + 2), key, coin)
+    inside = (place >= i(row, OFF + 3)) & (place < i(row, OFF + 4))
+    return (tl.where(inside, 1.0, -1.0),) + stack
+
+
+@triton.jit
+def regions(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
+    """Random labels of the map in slot ``OPT``, float32 whole numbers; below 0 is outside.
+
+    Columns: a key, and the chance that a label is inside; the level is what it exceeds chance by.
+    """
+    label = tl.load(slots[OPT] + b * numel + pix, mask=(pix >= 0) & (pix < numel), other=-1)
+    label = label.to(tl.int32)
+    word = lattice_hash(i(row, OFF).to(tl.uint32, bitcast=True), label, label * 0)
+    level = f(row, OFF + 1) - uniform(word)
+    return (tl.where(label >= 0, level, -1.0),) + stack
+
+
+@triton.jit
+def everywhere(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """The whole image."""
     return (y * 0.0 + x * 0.0 + 1.0,) + stack
 
 
 @triton.jit
-def intersection(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def intersection(
+    stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr
+):
     """Inside both: the smaller level."""
     return (tl.minimum(stack[0], stack[1]),) + stack[2:]
 
 
 @triton.jit
-def union(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def union(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """Inside either: the larger level."""
     return (tl.maximum(stack[0], stack[1]),) + stack[2:]
 
 
 @triton.jit
-def complement(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def complement(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
     """Outside: the negated level."""
     return (-stack[0],) + stack[1:]
+
+
+@triton.jit
+def joined(stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr):
+    """Inside either (0), both (1) or the first (2), as the one column says."""
+    mode = i(row, OFF)
+    either = tl.maximum(stack[1], stack[0])
+    both = tl.minimum(stack[1], stack[0])
+    return (tl.where(mode == 0, either, tl.where(mode == 1, both, stack[1])),) + stack[2:]

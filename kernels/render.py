@@ -103,7 +103,7 @@ def render_kernel(
                 # Triton 3.6 takes no tuple element as a bound, hence the test inside.
                 if (m >= SPANS[n]) & (m < SPANS[n + 1]):
                     stack = MASKS[m](
-                        stack, row, y, x, b, pix, numel, slots, MASK_OFFS[m], MASK_OPTS[m]
+                        stack, row, y, x, b, pix, numel, slots, banks, MASK_OFFS[m], MASK_OPTS[m]
                     )
             weight = WEIGHTS[n](stack[0], row, WEIGHT_OFFS[n], 0)
             weight = tl.where(ok, weight * f(row, GATES[n]), 0.0)
@@ -204,7 +204,7 @@ def render_kernel(
 
 @triton.jit(do_not_specialize=["P", "tiles_x", "tiles"])
 def field_kernel(
-    out, table, slots, P, H, W, tiles_x, tiles,
+    out, table, slots, banks, P, H, W, tiles_x, tiles,
     MASKS: tl.constexpr, MASK_OFFS: tl.constexpr, MASK_OPTS: tl.constexpr, END: tl.constexpr,
     BY: tl.constexpr, BX: tl.constexpr, DIGEST: tl.constexpr,
 ):  # fmt: skip
@@ -221,13 +221,17 @@ def field_kernel(
     x = ix.to(tl.float32)
     stack = ()
     for m in tl.static_range(END):
-        stack = MASKS[m](stack, row, y, x, b, pix, numel, slots, MASK_OFFS[m], MASK_OPTS[m])
+        stack = MASKS[m](stack, row, y, x, b, pix, numel, slots, banks, MASK_OFFS[m], MASK_OPTS[m])
     level = stack[0] + tl.zeros([BY, BX], tl.float32)
     tl.store(out + b * numel + pix, level, mask=(iy < H) & (ix < W))
 
 
 def launch_field(
-    out: Tensor, table: Tensor, constants: dict[str, Any], pixels: int = TILE_PIXELS
+    out: Tensor,
+    table: Tensor,
+    banks: tuple[Tensor, ...],
+    constants: dict[str, Any],
+    pixels: int = TILE_PIXELS,
 ) -> None:
     """Write the level of the first layer's mask into ``out``, float32 ``[B, 1, H, W]``."""
     batch, _, height, width = out.shape
@@ -235,7 +239,7 @@ def launch_field(
     tiles_x = triton.cdiv(width, bx)
     tiles = tiles_x * triton.cdiv(height, by)
     field_kernel[(batch * tiles,)](
-        out, table, (table,), table.shape[1], height, width, tiles_x, tiles,
+        out, table, (table,), banks or (table,), table.shape[1], height, width, tiles_x, tiles,
         END=constants["SPANS"][1], BY=by, BX=bx, num_warps=WARPS, enable_fp_fusion=False,
         **{name: constants[name] for name in ("MASKS", "MASK_OFFS", "MASK_OPTS", "DIGEST")},
     )  # fmt: skip

@@ -53,6 +53,19 @@ def lattice_hash(key, iy, ix):
 
 
 @triton.jit
+def permuted(number, count, key, coin):
+    """Place of each number (int32) in a keyed permutation of ``0 .. count - 1``: swap-or-not."""
+    for n in tl.static_range(16):
+        turn = tl.full((), n, tl.int32)
+        mirror = tl.umulhi(lattice_hash(key, turn, turn * 0), count.to(tl.uint32))
+        other = mirror.to(tl.int32) - number
+        other = tl.where(other < 0, other + count, other)
+        swap = lattice_hash(coin, turn, tl.maximum(number, other)) >> 31
+        number = tl.where(swap > 0, other, number)
+    return number
+
+
+@triton.jit
 def unit_vector(word):
     """A unit vector of uniform angle from a uint32 word: (row, column) component."""
     f = ((word >> 6) & 0xFFFFFF).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08 - 0.5

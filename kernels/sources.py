@@ -23,6 +23,10 @@ ZERO_FILL = tl.constexpr(2)
 STAGES = tl.constexpr(4)
 BANK = tl.constexpr(8)
 
+# OPT of shuffled: the gathers' bits, and above them the grid's rows and columns, below 32.
+ROWS = tl.constexpr(8)
+COLUMNS = tl.constexpr(256)
+
 # OPT of simplex: the number of octaves, and whether channels differ.
 CHANNELWISE = tl.constexpr(16)
 
@@ -135,6 +139,81 @@ def gather_image(
             for c in tl.static_range(CG):
                 eight = eight + (round_clip(values[c] * (255.0 / PEAK), 255.0),)
             eight = colour_stages(eight, row, count, OFF + 8, C, CG, c0)
+            values = ()
+            for c in tl.static_range(CG):
+                values = values + (eight[c] * (PEAK / 255.0),)
+    return values
+
+
+@triton.jit
+def warp(
+    image, banks, row, y, x, b, pix, c0, B, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """The own image bent within an ellipse: centre, map to its unit disc, shift, matrix."""
+    dy = y - f(row, OFF)
+    dx = x - f(row, OFF + 1)
+    v = f(row, OFF + 2) * dy + f(row, OFF + 3) * dx
+    u = f(row, OFF + 4) * dy + f(row, OFF + 5) * dx
+    window = tl.maximum(1.0 - (u * u + v * v), 0.0)
+    window = window * window
+    sy = y + window * ((f(row, OFF + 6) + f(row, OFF + 8) * dy) + f(row, OFF + 9) * dx)
+    sx = x + window * ((f(row, OFF + 7) + f(row, OFF + 10) * dy) + f(row, OFF + 11) * dx)
+    start = image + b * C * H * W
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        if NHWC:
+            values = values + (sample_plane(start + channel, C, sy, sx, H, W, OPT),)
+        else:
+            values = values + (sample_plane(start + channel * H * W, 1, sy, sx, H, W, OPT),)
+    return values
+
+
+@triton.jit
+def shuffled(
+    image, banks, row, y, x, b, pix, c0, B, H, W,
+    OFF: tl.constexpr, OPT: tl.constexpr, C: tl.constexpr, CG: tl.constexpr,
+    NHWC: tl.constexpr, PEAK: tl.constexpr,
+):  # fmt: skip
+    """The image itself, turned, then its grid's cells exchanged. Columns: affine, cells, stages.
+
+    A byte for each cell says which one it shows; cell ``k`` of n begins at pixel ``k size // n``.
+    """
+    iy = y.to(tl.int32)
+    ix = x.to(tl.int32)
+    ny = ((iy + 1) * (OPT // ROWS % 32) - 1) // H
+    nx = ((ix + 1) * (OPT // COLUMNS) - 1) // W
+    # Tiles reach beyond the image; what is read there is not used.
+    cell = tl.minimum(ny * (OPT // COLUMNS) + nx, (OPT // ROWS % 32) * (OPT // COLUMNS) - 1)
+    order = (row + OFF + 6).to(tl.pointer_type(tl.uint8), bitcast=True)
+    shown = tl.load(order + cell).to(tl.int32)
+    my = shown // (OPT // COLUMNS)
+    mx = shown % (OPT // COLUMNS)
+    py = iy - ny * H // (OPT // ROWS % 32) + my * H // (OPT // ROWS % 32)
+    px = ix - nx * W // (OPT // COLUMNS) + mx * W // (OPT // COLUMNS)
+    # A cell may be a pixel larger than the one it shows, beyond which the image may end.
+    py = tl.minimum(py, H - 1).to(tl.float32)
+    px = tl.minimum(px, W - 1).to(tl.float32)
+    sy = (f(row, OFF) * py + f(row, OFF + 1) * px) + f(row, OFF + 2)
+    sx = (f(row, OFF + 3) * py + f(row, OFF + 4) * px) + f(row, OFF + 5)
+    start = image + b * C * H * W
+    values = ()
+    for c in tl.static_range(CG):
+        channel = tl.minimum(c0 + c, C - 1)
+        if NHWC:
+            values = values + (sample_plane(start + channel, C, sy, sx, H, W, OPT),)
+        else:
+            values = values + (sample_plane(start + channel * H * W, 1, sy, sx, H, W, OPT),)
+    if STAGES & OPT:
+        AT: tl.constexpr = OFF + 6 + ((OPT // ROWS % 32) * (OPT // COLUMNS) + 3) // 4
+        count = i(row, AT)
+        if count > 0:
+            eight = ()
+            for c in tl.static_range(CG):
+                eight = eight + (round_clip(values[c] * (255.0 / PEAK), 255.0),)
+            eight = colour_stages(eight, row, count, AT + 1, C, CG, c0)
             values = ()
             for c in tl.static_range(CG):
                 values = values + (eight[c] * (PEAK / 255.0),)

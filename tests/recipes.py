@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from anoaug import AnomalyBatch, DonorBank, Layer, Synthesizer, TextureBank
+from anoaug import AnomalyBatch, DonorBank, Layer, ShapeBank, Synthesizer, TextureBank
 from anoaug.blends import Feather, Hard, Opacity
-from anoaug.masks import Everywhere, Foreground, Given, Perlin, Rectangle
+from anoaug.masks import Everywhere, Foreground, Given, Perlin, Rectangle, Shape, joined
 from anoaug.photometric import ColorJitter, RandomOps
-from anoaug.sources import BatchDonor, Constant, Donor, Noise, Own, Texture
+from anoaug.sources import BatchDonor, Constant, Donor, Noise, Own, Shuffled, Texture
 
 DTYPES = (torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float32)
 SIZE = (63, 50)
@@ -74,7 +74,14 @@ def donors(channels: int) -> DonorBank:
     return DonorBank.from_tensors(bank, categories=["a", "b", "a", "b", "b"])
 
 
+@functools.cache
+def shapes(kind: str) -> ShapeBank:
+    return ShapeBank.procedural(kind, n=6, size=48, seed=len(kind))
+
+
 # ---- recipes -------------------------------------------------------------------------------------
+
+PLAIN_OPS = RandomOps(("gamma", "hue_saturation", "invert", "rotate"), 2)
 
 
 def small_box(**keywords: Any) -> Rectangle:
@@ -105,7 +112,22 @@ RECIPES: dict[str, Callable[[int], list[Layer]]] = {
         Layer(Rectangle(), Own(photometric=ColorJitter(0.4, 0.4, 0.4, 0.4)), Hard())
     ],
     "scar": lambda c: [Layer(small_box(), Own(interpolation="bilinear"), Hard())],
+    "shuffled": lambda c: [
+        Layer(
+            joined(Perlin((0, 3), 0.0), Rectangle()),
+            Shuffled((3, 5), PLAIN_OPS),
+            Opacity((0.3, 0.9), std=0.2),
+        )
+    ],
     "feather": lambda c: [Layer(small_box(), Texture(textures(c)), Feather((1, 9), (0.2, 1)))],
+    "shapes": lambda c: [
+        Layer(Shape(shapes("blob"), elastic=0.1), Own(), Feather((0.1, 3))),
+        Layer(
+            Shape(shapes("crack"), of="box", place="anywhere", elastic=0.0) | Shape(shapes("blob")),
+            Texture(textures(c)),
+            Opacity(),
+        ),
+    ],
     "donor": lambda c: [
         Layer(Rectangle(), Donor(donors(c), "same", ColorJitter(0.3, 0.3)), Opacity())
     ],

@@ -114,6 +114,21 @@ def test_opacity_is_uniform_above_its_lower_end(blend: blends.Blend) -> None:
     assert stats.kstest((drawn - 0.2) / 0.8, "uniform").pvalue > 1e-4
 
 
+def test_opacity_can_be_normal_and_clipped() -> None:
+    blank = IMAGES[:1].expand(20_000, -1, -1, -1)
+    synth = blended(blends.Opacity((0.2, 0.5), std=0.1))
+    columns = recipe.recipe(synth.laws(3)).describe(
+        synth.sample(blank, index=range(20_000), epoch=0).numpy()
+    )
+    drawn = columns["layer0.blend.opacity.opacity"].astype(np.float64)
+    ends = [np.isclose(drawn, end, atol=1e-7) for end in (0.2, 0.5)]
+    for end in ends:  # 1.5 standard deviations off the middle
+        assert stats.binomtest(int(end.sum()), len(drawn), stats.norm.sf(1.5)).pvalue > 1e-3
+    assert drawn.min() >= np.float32(0.2) and drawn.max() <= np.float32(0.5)
+    within = (drawn[~(ends[0] | ends[1])] - 0.35) / 0.1
+    assert stats.kstest(within, stats.truncnorm(-1.5, 1.5).cdf).pvalue > 1e-3
+
+
 class Extremes:
     """A context whose numbers are the ends of [0, 1)."""
 
@@ -286,6 +301,8 @@ def test_the_kernel_equals_the_reference(blend: blends.Blend, images: torch.Tens
         (lambda: blends.Opacity((0.5, 0.2)), "opacity: expected .low, high."),
         (lambda: blends.Opacity(1.5), "opacity: expected values within"),
         (lambda: blends.Opacity((-0.1, 1.0)), "opacity: expected values within"),
+        (lambda: blends.Opacity(std=0), "std: expected a number above 0, or None, got 0"),
+        (lambda: blends.Opacity(std=(0.1, 0.2)), "std: expected a number above 0"),  # type: ignore[arg-type]
         (lambda: blends.Feather(0.0), "width: expected values within"),
         (lambda: blends.Feather((5.0, 2.0)), "width: expected .low, high."),
         (lambda: blends.Feather(3.0, 2.0), "opacity: expected values within"),

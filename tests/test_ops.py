@@ -113,7 +113,7 @@ class TestContract:
     def test_field(self, backend: str, opcheck: Any) -> None:
         arguments = sample_arguments("draem")
         layout = recipe.layout_of(arguments[6])
-        opcheck(ops.field, (ops.sample(*arguments), layout, 40, 36, backend))
+        opcheck(ops.field, (ops.sample(*arguments), [], layout, 40, 36, backend))
 
 
 def faked(mode: FakeTensorMode, value: Any) -> Any:
@@ -158,8 +158,8 @@ class TestFakes:
         arguments = sample_arguments("draem")
         table, layout = ops.sample(*arguments), recipe.layout_of(arguments[6])
         with FakeTensorMode() as mode:
-            fake = ops.field(mode.from_tensor(table), layout, 40, 36, "auto")
-        assert facts(fake) == facts(ops.field(table, layout, 40, 36, "auto"))
+            fake = ops.field(mode.from_tensor(table), [], layout, 40, 36, "auto")
+        assert facts(fake) == facts(ops.field(table, [], layout, 40, 36, "auto"))
 
 
 # ---- compiled ------------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ GREY = anoaug.Layer(masks.Everywhere(), sources.Constant((0, 1)), blends.Opacity
 
 
 @jit
-def ring_kernel(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: tl.constexpr):
+def ring_kernel(
+    stack, row, y, x, b, pix, numel, slots, banks, OFF: tl.constexpr, OPT: tl.constexpr
+):
     dy = y - f(row, OFF)
     dx = x - f(row, OFF + 1)
     square = dy * dy + dx * dx
@@ -43,7 +45,16 @@ def ring_kernel(stack, row, y, x, b, pix, numel, slots, OFF: tl.constexpr, OPT: 
 
 
 def ring_reference(
-    stack: Any, row: Any, y: Any, x: Any, b: Any, pix: Any, slots: Any, offset: int, option: int
+    stack: Any,
+    row: Any,
+    y: Any,
+    x: Any,
+    b: Any,
+    pix: Any,
+    slots: Any,
+    banks: Any,
+    offset: int,
+    option: int,
 ) -> tuple[torch.Tensor, ...]:
     dy, dx = y - column_of(row, offset), x - column_of(row, offset + 1)
     square = dy * dy + dx * dx

@@ -457,3 +457,19 @@ def test_indices_outside_the_counter_are_refused(low: int, high: int) -> None:
         return
     with pytest.raises(ValueError, match="expected sample indices in"):
         rng.check_index_range(low, high)
+
+
+# ---- keyed permutations --------------------------------------------------------------------------
+
+
+@given(st.integers(1, 400), words, words)
+def test_every_number_has_a_place_of_its_own(count: int, key: int, coin: int) -> None:
+    places = rng.permuted(torch.arange(count), torch.tensor(count), *map(torch.tensor, (key, coin)))
+    assert torch.equal(places.sort().values, torch.arange(count))
+
+
+def test_every_order_is_as_likely() -> None:
+    keys = torch.from_numpy(np.random.default_rng(1).integers(0, 2**32, (2, 24000, 1)))
+    places = rng.permuted(torch.arange(4)[None], torch.tensor(4), *keys)
+    tally = (places * torch.tensor([64, 16, 4, 1])).sum(1).unique(return_counts=True)[1]
+    assert len(tally) == 24 and stats.chisquare(tally.numpy()).pvalue > 1e-4

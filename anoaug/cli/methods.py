@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         methods.get(each) for each in ([name] if name else methods.list_methods(arguments.family))
     ]
     if arguments.json:
-        keys = ("name", "family", "paper", "matches", "deviations", "defects", "surfaces", "needs",
-                "defaults")  # fmt: skip
+        keys = ("name", "family", "paper", "matches", "deviations", "mask", "defects", "surfaces",
+                "needs", "defaults")  # fmt: skip
         facts = [methods.describe(method.name) for method in found]
         print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
                          default=repr))  # fmt: skip
@@ -43,11 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     if name:
         print(_described(methods.describe(name)))
         return 0
-    heads = ("name", "family", "needs", "surfaces", "defects", "paper")
+    heads = ("name", "family", "mask", "needs", "surfaces", "defects", "paper")
     rows = [
         (
             method.name,
             method.family,
+            method.mask,
             ", ".join(method.needs) or "-",
             ", ".join(method.surfaces),
             ", ".join(method.defects),
@@ -72,8 +73,10 @@ def _described(fact: dict[str, Any]) -> str:
         )  # fmt: skip
 
     lines = [entry(head, fact[head]) for head in ("name", "family", "paper", "matches")]
-    for head in ("deviations", "defects", "surfaces", "needs"):
+    for head in ("deviations", "mask", "defects", "surfaces", "needs"):
         parts = fact[head] or ["none"]
+        if head == "mask":
+            parts = [f"{fact[head]}: {methods.MASKS[fact[head]]}"]
         if head == "deviations":
             lines += [entry(head if n == 0 else "", f"- {p}") for n, p in enumerate(parts)]
         else:
@@ -92,12 +95,14 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns for the terminal; the last two are wrapped to share what the others leave."""
+    """Columns for the terminal; the last three are wrapped to share what the others leave."""
     widths = [max(len(line[at]) for line in (heads, *rows)) for at in range(len(heads))]
     # A pipe has no width: one line per method suits grep.
     room = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
     if room:
-        left = max(30, room - sum(widths[:-2]) - 2 * (len(widths) - 1))
+        left = max(40, room - sum(widths[:-3]) - 2 * (len(widths) - 1))
+        widths[-3] = min(widths[-3], left // 4)
+        left -= widths[-3]
         widths[-2] = min(widths[-2], left // 2)
         widths[-1] = min(widths[-1], left - widths[-2])
     lines = []

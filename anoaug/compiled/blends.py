@@ -11,8 +11,8 @@ from .numbers import ONE, ZERO, clamp
 # The numbers by which a program calls the functions; order is free.
 WEIGHTS = ("opaque", "opacity", "feather")
 OPAQUE, OPACITY, FEATHER = range(len(WEIGHTS))
-MIXES = ("over", "add", "multiply")
-OVER, ADD, MULTIPLY = range(len(MIXES))
+MIXES = ("over", "add", "multiply", "replace")
+OVER, ADD, MULTIPLY, REPLACE = range(len(MIXES))
 
 
 @njit
@@ -36,6 +36,8 @@ def mix(code: Any, values: Any, sources: Any, weights: Any, scales: Any) -> Any:
         value, source, weight = values[k], sources[k], weights[k]
         if code == OVER:
             mixed = weight * source + (ONE - weight) * value
+        elif code == REPLACE:
+            mixed = source
         elif code == ADD:
             mixed = value + weight * (source - grey)
         else:

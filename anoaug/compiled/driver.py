@@ -24,7 +24,7 @@ from .arrays import Batch, Columns, Copies, Floats, Longs, Program, Results, Wis
 _NATIVE = (torch.uint8, torch.float32)
 # Numba compiles anew for another number of banks, so that there are always as many: two tensors a
 # bank, and pictures behind them.
-_BANKS = 3 * MAX_LAYERS
+_BANKS = 5 * MAX_LAYERS
 _NO_BANK = np.zeros(1, np.uint8)
 _NO_PICTURE = np.zeros(1, np.float32)
 _NOTHING = np.empty((0, 0), np.float32)
@@ -127,6 +127,11 @@ def _flat_banks(
     banks: Sequence[Tensor], layout: Layout
 ) -> tuple[tuple[npt.NDArray[np.uint8], ...], Longs, tuple[Floats, ...]]:
     """The last three fields of ``Batch``, always as long: at each number a bank or a picture."""
+    if len(banks) > _BANKS:
+        raise RuntimeError(
+            f"backend='compiled': at most {_BANKS // 2} banks fit, got {len(banks) // 2}; "
+            "use backend='auto'"
+        )
     pictures = {x.source.option for x in layout.layers if x.source.name == "given"}
     flat, sizes = [_NO_BANK] * _BANKS, np.zeros((_BANKS, 4), np.int64)
     drawn = [_NO_PICTURE] * _BANKS
@@ -147,11 +152,15 @@ def _in_memory(images: Tensor, channels_last: bool) -> npt.NDArray[Any]:
     return images.view(batch, channels * height, width).numpy()
 
 
-def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
+def field(
+    table: Tensor, banks: Sequence[Tensor], layout: Layout, height: int, width: int
+) -> Tensor:
     """Signed level of the first layer's mask; as ``reference.render.field``."""
     out = torch.empty(len(table), 1, height, width)
     parsed = program(layout)
-    arguments = (out.numpy(), _columns(table), _levels(()), parsed.steps[: parsed.spans[1]])
+    flat, _, _ = _flat_banks(banks, layout)
+    steps = parsed.steps[: parsed.spans[1]]
+    arguments = (out.numpy(), _columns(table), _levels(()), flat, steps)
     loop = loops.field_loop()
     _share_out(lambda start, stop: loop(*arguments, start, stop), len(table))
     return out

@@ -51,11 +51,12 @@ def copy_sample(copies: Any, n: Any, targets: Any) -> Any:
 
 @njit
 def weigh_rows(
-    covers: Any, weights: Any, stack: Any, slots: Any, columns: Any, program: Any, windows: Any,
+    covers: Any, weights: Any, stack: Any, batch: Any, columns: Any, program: Any, windows: Any,
     foreground: Any, n: Any, first: Any, rows: Any,
 ) -> Any:  # fmt: skip
     """Weights ``[L, ROWS, W]`` of every layer in rows from ``first`` on, and the greatest."""
     steps, layers, spans = program.steps, program.layers, program.spans
+    slots, banks = batch.slots, batch.banks
     several = len(layers) > 1  # the cover of one layer is its weight
     if several or windows[0, 2] > 0 or windows[0, 3] < weights.shape[2]:
         covers[:rows] = ZERO
@@ -67,7 +68,9 @@ def weigh_rows(
         top = 0
         for m in range(spans[number], spans[number + 1]):
             code, off, option = steps[m]
-            top = masks.run(code, stack, top, columns, first, rows, x0, x1, slots, n, off, option)
+            top = masks.run(
+                code, stack, top, columns, first, rows, x0, x1, slots, banks, n, off, option
+            )
         for r in range(rows):
             weight, cover, level = (
                 weights[number, r][x0:x1], covers[r][x0:x1], stack[0, r][x0:x1],
@@ -188,13 +191,13 @@ def render_sample(
             code, off, option = program.steps[spans[number]]
             if spans[number + 1] > spans[number] + 1:
                 code = -1  # joined levels may lie anywhere
-            windows[number] = masks.window(code, columns.floats, off, option, height, width)
+            windows[number] = masks.window(code, columns, off, option, height, width)
     area, count = 0, 0
     last = windows[:, 1].max()
     for first in range(windows[:, 0].min(), last, ROWS):
         rows = min(ROWS, last - first)
         weigh_rows(
-            covers, weights, stack, batch.slots, columns, program, windows, wish.foreground, n,
+            covers, weights, stack, batch, columns, program, windows, wish.foreground, n,
             first, rows,
         )  # fmt: skip
         for r in range(rows):
@@ -268,7 +271,9 @@ def field_loop() -> Any:
     digest = _digest()
 
     @njit(nogil=True, cache=True)
-    def loop(out: Any, table: Any, slots: Any, steps: Any, start: Any, stop: Any) -> Any:
+    def loop(
+        out: Any, table: Any, slots: Any, banks: Any, steps: Any, start: Any, stop: Any
+    ) -> Any:
         if digest == "":
             return
         height, width = out.shape[2], out.shape[3]
@@ -280,7 +285,19 @@ def field_loop() -> Any:
                 for m in range(len(steps)):
                     code, off, option = steps[m]
                     top = masks.run(
-                        code, stack, top, columns, first, rows, 0, width, slots, n, off, option
+                        code,
+                        stack,
+                        top,
+                        columns,
+                        first,
+                        rows,
+                        0,
+                        width,
+                        slots,
+                        banks,
+                        n,
+                        off,
+                        option,
                     )
                 out[n, 0, first : first + rows] = stack[0, :rows]
 

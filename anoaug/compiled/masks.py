@@ -1,8 +1,9 @@
 """Mask parts over a few rows of pixels: the compiled twins of ``reference/masks.py``.
 
-``run(code, stack, top, columns, y0, rows, x0, x1, slots, n, off, option) -> top`` pushes, or joins,
-the levels of a block of pixels on a stack ``[depth, ROWS, W]``: ``rows`` image rows from ``y0`` on,
-columns ``x0 .. x1``. ``columns`` is the sample's row of the table, see ``arrays``.
+``run(code, stack, top, columns, y0, rows, x0, x1, slots, banks, n, off, option) -> top`` pushes, or
+joins, the levels of a block of pixels on a stack ``[depth, ROWS, W]``: ``rows`` image rows from
+``y0`` on, columns ``x0 .. x1``. ``columns`` is the sample's row of the table, ``slots`` and
+``banks`` are those of ``Batch``, see ``arrays``.
 
 Loops count from 0 over contiguous views: Numba looks for negative indices elsewhere, and only
 contiguous rows are vectorised.
@@ -16,16 +17,21 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ..reference.masks import SHAPE_BANK, SHAPE_EDGE
+from ..reference.noise import CHANNEL_KEY
 from .noise import perlin_noise, perlin_octaves, simplex_octaves
-from .numbers import HALF, ONE, ZERO, F, I, U
+from .numbers import HALF, ONE, ZERO, F, I, P, U, lattice_hash, permuted, uniform
 
 # The numbers by which a program calls the functions; those that join levels come last.
 NAMES = (
-    "perlin", "simplex", "rectangle", "bitmap", "given", "everywhere",
-    "intersection", "union", "complement",
+    "perlin", "simplex", "rectangle", "bitmap", "given", "cells", "regions", "shape",
+    "ellipses", "everywhere",
+    "intersection", "union", "complement", "joined",
 )  # fmt: skip
-PERLIN, SIMPLEX, RECTANGLE, BITMAP, GIVEN, EVERYWHERE = range(6)
-INTERSECTION, UNION, COMPLEMENT = range(6, 9)
+PERLIN, SIMPLEX, RECTANGLE, BITMAP, GIVEN, CELLS, REGIONS, SHAPE, ELLIPSES, EVERYWHERE = range(10)
+INTERSECTION, UNION, COMPLEMENT, JOINED = range(10, 14)
+
+_CHANNEL_KEY, _SHAPE_EDGE = U(CHANNEL_KEY), F(SHAPE_EDGE)
 
 
 @njit
@@ -115,9 +121,95 @@ def rectangle(block: Any, row: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
 
 
 @njit
+def cells(block: Any, columns: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
+    """1 in some cells of a grid, else -1; each cell is asked once in a row of cells."""
+    row, bits = columns.floats, columns.ints
+    scale, across, count = row[off], bits[off + 1], bits[off + 2]
+    first, last, key, coin = bits[off + 3], bits[off + 4], U(bits[off + 5]), U(bits[off + 6])
+    before = I(-1)
+    for r in range(len(block)):
+        line, cy = block[r][x0:x1], I(np.floor((F(I(y0 + r)) + HALF) * scale))
+        if cy == before:
+            line[:] = block[r - 1][x0:x1]
+            continue
+        before, cell, level = cy, I(-1), ZERO
+        for k in range(len(line)):
+            cx = I(np.floor((F(I(x0 + k)) + HALF) * scale))
+            if cx != cell:
+                cell = cx
+                place = permuted(I(cy * across + cx), count, key, coin)
+                level = ONE if (place >= first) & (place < last) else -ONE
+            line[k] = level
+
+
+@njit
+def regions(block: Any, columns: Any, levels: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
+    """Random labels of a map, which ``Batch`` holds as levels: a half lower."""
+    key, share = U(columns.ints[off]), columns.floats[off + 1]
+    for r in range(len(block)):
+        line, held = block[r][x0:x1], levels[y0 + r][x0:x1]
+        for k in range(len(line)):
+            label = I(held[k] + HALF)
+            line[k] = share - uniform(lattice_hash(key, label, I(0))) if label >= 0 else -ONE
+
+
+@njit(forceinline=True)
+def level_tap(levels: Any, w: Any, h: Any, iy: Any, ix: Any) -> Any:
+    """One pixel of a shape's level; far outside beyond its edge."""
+    if iy < 0 or iy >= h or ix < 0 or ix >= w:
+        return ZERO
+    return F(levels[P(iy * w + ix)])
+
+
+@njit
+def shape(
+    block: Any, columns: Any, bank: Any, y0: Any, x0: Any, x1: Any, off: Any, octaves: Any
+) -> Any:
+    """The level of a shape of a bank, joined bilinearly."""
+    row, bits = columns.floats, columns.ints
+    h, w, unit = bits[off + 7], bits[off + 8], row[off + 9]
+    key, bend, frequency = U(bits[off + 10]), row[off + 11], row[off + 12]
+    other, plane = U(key + _CHANNEL_KEY), np.int64(h) * np.int64(w)
+    levels = bank[np.int64(bits[off + 6]) * plane :][:plane]
+    for r in range(len(block)):
+        line, y = block[r][x0:x1], F(I(y0 + r))
+        for k in range(len(line)):
+            x = F(I(x0 + k))
+            cy = (row[off] * y + row[off + 1] * x) + row[off + 2]
+            cx = (row[off + 3] * y + row[off + 4] * x) + row[off + 5]
+            if octaves > 0:
+                ny, nx = cy * frequency, cx * frequency
+                cy = cy + bend * perlin_octaves(key, ny, nx, HALF, octaves)
+                cx = cx + bend * perlin_octaves(other, ny, nx, HALF, octaves)
+            fy, fx = np.floor(cy), np.floor(cx)
+            ty, tx = cy - fy, cx - fx
+            iy, ix = I(fy), I(fx)
+            v00, v01 = level_tap(levels, w, h, iy, ix), level_tap(levels, w, h, iy, ix + 1)
+            v10, v11 = level_tap(levels, w, h, iy + 1, ix), level_tap(levels, w, h, iy + 1, ix + 1)
+            top = v00 + tx * (v01 - v00)
+            bottom = v10 + tx * (v11 - v10)
+            line[k] = ((top + ty * (bottom - top)) - _SHAPE_EDGE) * unit
+
+
+@njit
+def ellipses(block: Any, row: Any, y0: Any, x0: Any, x1: Any, off: Any, count: Any) -> Any:
+    """``1 - r^2`` of the nearest of some ellipses."""
+    for r in range(len(block)):
+        line, y = block[r][x0:x1], F(I(y0 + r))
+        line[:] = -np.inf
+        for n in range(count):
+            maps = row[off + 6 * n : off + 6 * n + 6]
+            for k in range(len(line)):
+                x = F(I(x0 + k))
+                v = (maps[0] * y + maps[1] * x) + maps[2]
+                u = (maps[3] * y + maps[4] * x) + maps[5]
+                line[k] = max(line[k], ONE - (v * v + u * u))
+
+
+@njit
 def run(
     code: Any, stack: Any, top: Any, columns: Any, y0: Any, rows: Any, x0: Any, x1: Any,
-    slots: Any, n: Any, off: Any, option: Any,
+    slots: Any, banks: Any, n: Any, off: Any, option: Any,
 ) -> Any:  # fmt: skip
     """One step of a mask's postfix program; returns the new height of the stack."""
     if code >= INTERSECTION:
@@ -128,10 +220,12 @@ def run(
                     last[k] = -last[k]
                 continue
             left = stack[top - 2, r][x0:x1]
-            if code == INTERSECTION:
+            # Of what is joined: 0 either, 1 both, 2 the first as it is.
+            mode = columns.ints[off] if code == JOINED else I(code == INTERSECTION)
+            if mode == 1:
                 for k in range(len(last)):
                     left[k] = min(left[k], last[k])
-            else:
+            elif mode == 0:
                 for k in range(len(last)):
                     left[k] = max(left[k], last[k])
         return top if code == COMPLEMENT else top - 1
@@ -144,6 +238,15 @@ def run(
         bitmap(block, columns, y0, x0, x1, off, option)
     elif code == RECTANGLE:
         rectangle(block, columns.floats, y0, x0, x1, off)
+    elif code == CELLS:
+        cells(block, columns, y0, x0, x1, off)
+    elif code == REGIONS:
+        regions(block, columns, slots[option, n], y0, x0, x1, off)
+    elif code == SHAPE:
+        bank = banks[option // SHAPE_BANK * 2]
+        shape(block, columns, bank, y0, x0, x1, off, option % SHAPE_BANK)
+    elif code == ELLIPSES:
+        ellipses(block, columns.floats, y0, x0, x1, off, option)
     elif code == GIVEN:
         block[:, x0:x1] = slots[option, n, y0 : y0 + rows, x0:x1]
     else:
@@ -152,22 +255,27 @@ def run(
 
 
 @njit
-def window(code: Any, row: Any, off: Any, side: Any, height: Any, width: Any) -> Any:
+def window(code: Any, columns: Any, off: Any, side: Any, height: Any, width: Any) -> Any:
     """Rows and columns outside which a mask of one part is certainly empty: y0, y1, x0, x1."""
+    if code not in (RECTANGLE, BITMAP, SHAPE):
+        return 0, height, 0, width  # before six columns are read: others may have fewer
+    row = columns.floats
     a, b, c = np.float64(row[off]), np.float64(row[off + 1]), np.float64(row[off + 2])
     d, e, f = np.float64(row[off + 3]), np.float64(row[off + 4]), np.float64(row[off + 5])
     if code == RECTANGLE:
         cy, cx, cos, sin, half_h, half_w = a, b, abs(c), abs(d), e, f
         reach_y, reach_x = cos * half_h + sin * half_w, cos * half_w + sin * half_h
-    elif code == BITMAP:
-        # The map to bits inverted, of its middle and of the square it reaches.
-        area, half = a * e - b * d, (side + 1) / 2
-        cy = (e * (half - 1 - c) - b * (half - 1 - f)) / area
-        cx = (a * (half - 1 - f) - d * (half - 1 - c)) / area
-        reach_y = (abs(e) + abs(b)) * half / abs(area)
-        reach_x = (abs(a) + abs(d)) * half / abs(area)
     else:
-        return 0, height, 0, width
+        # The map inverted, of the middle of what it goes to and of how far that reaches.
+        h, w, bend = side, side, 0.0
+        if code == SHAPE:
+            h, w = np.int64(columns.ints[off + 7]), np.int64(columns.ints[off + 8])
+            bend = 2.0 * row[off + 11]
+        area, half_h, half_w = a * e - b * d, (h + 1) / 2 + bend, (w + 1) / 2 + bend
+        to_y, to_x = (h - 1) / 2 - c, (w - 1) / 2 - f
+        cy, cx = (e * to_y - b * to_x) / area, (a * to_x - d * to_y) / area
+        reach_y = (abs(e) * half_h + abs(b) * half_w) / abs(area)
+        reach_x = (abs(a) * half_w + abs(d) * half_h) / abs(area)
     y0, y1 = int(math.floor(cy - reach_y)) - 1, int(math.ceil(cy + reach_y)) + 2
     x0, x1 = int(math.floor(cx - reach_x)) - 1, int(math.ceil(cx + reach_x)) + 2
     return (

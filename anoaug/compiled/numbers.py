@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..rng import COS, SIN, SQRT2, UNIT
+from ..rng import COS, PERMUTING, SIN, SQRT2, UNIT
 
 F = np.float32
 I = np.int32  # noqa: E741
@@ -33,6 +33,20 @@ def lattice_hash(key: Any, iy: Any, ix: Any) -> Any:
     h = U((h ^ (h >> U(16))) * U(0x7FEB352D))
     h = U((h ^ (h >> U(15))) * U(0x846CA68B))
     return h ^ (h >> U(16))
+
+
+@njit
+def permuted(number: Any, count: Any, key: Any, coin: Any) -> Any:
+    """Place of an int32 number in a keyed permutation of ``0 .. count - 1``: swap-or-not."""
+    for n in range(PERMUTING):
+        turn = I(n)
+        word = np.uint64(lattice_hash(key, turn, I(0))) * np.uint64(count)
+        other = I(I(word >> np.uint64(32)) - number)
+        if other < 0:
+            other = I(other + count)
+        if lattice_hash(coin, turn, max(number, other)) >> U(31) > U(0):
+            number = other
+    return number
 
 
 @njit(forceinline=True)

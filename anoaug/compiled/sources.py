@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..reference.sources import BANK, BILINEAR, CHANNELWISE, STAGES, ZERO_FILL
+from ..reference.sources import (
+    BANK,
+    BILINEAR,
+    CHANNELWISE,
+    COLUMNS,
+    ROWS,
+    STAGES,
+    ZERO_FILL,
+)
 from .noise import simplex_octaves
 from .numbers import (
     HALF,
@@ -34,10 +42,27 @@ from .numbers import (
 )
 
 # The numbers by which a program calls the functions; order is free.
-NAMES = ("gather_image", "gather_bank", "noise", "simplex", "given", "constant")
-GATHER_IMAGE, GATHER_BANK, NOISE, SIMPLEX, GIVEN, CONSTANT = range(len(NAMES))
+NAMES = ("gather_image", "gather_bank", "noise", "simplex", "given", "constant", "warp", "shuffled")
+GATHER_IMAGE, GATHER_BANK, NOISE, SIMPLEX, GIVEN, CONSTANT, WARP, SHUFFLED = range(len(NAMES))
 
 WHITE = F(255.0)
+
+
+@njit(forceinline=True)
+def bilinear(
+    values: Any, at: Any, step_y: Any, step_x: Any, height: Any, width: Any, sy: Any, sx: Any
+) -> Any:  # fmt: skip
+    """A plane that begins at ``at`` between its pixels, at coordinates within it."""
+    fy, fx = np.floor(sy), np.floor(sx)
+    ty, tx = sy - fy, sx - fx
+    iy, ix = int(fy), int(fx)
+    ny, nx = min(iy + 1, height - 1), min(ix + 1, width - 1)
+    upper, lower = at + iy * step_y, at + ny * step_y
+    v00, v01 = F(values[P(upper + ix * step_x)]), F(values[P(upper + nx * step_x)])
+    v10, v11 = F(values[P(lower + ix * step_x)]), F(values[P(lower + nx * step_x)])
+    top = v00 + tx * (v01 - v00)
+    bottom = v10 + tx * (v11 - v10)
+    return top + ty * (bottom - top)
 
 
 @njit
@@ -160,6 +185,69 @@ def gather_image(
 
 
 @njit
+def warp(out: Any, batch: Any, n: Any, row: Any, places: Any, off: Any) -> Any:
+    """The own image bent within an ellipse: centre, map to its unit disc, shift, matrix."""
+    ys, xs = places
+    height, width = batch.shape[2], batch.shape[3]
+    last_y, last_x = F(height - 1), F(width - 1)
+    strides = batch.strides
+    cy, cx = row[off], row[off + 1]
+    vy, vx, uy, ux = row[off + 2], row[off + 3], row[off + 4], row[off + 5]
+    ty, tx = row[off + 6], row[off + 7]
+    yy, yx, xy, xx = row[off + 8], row[off + 9], row[off + 10], row[off + 11]
+    for c in range(len(out)):
+        at = n * strides[0] + c * strides[1]
+        line = out[c][: len(xs)]
+        for k in range(len(xs)):
+            y, x = F(I(ys[k])), F(I(xs[k]))
+            dy, dx = y - cy, x - cx
+            v = vy * dy + vx * dx
+            u = uy * dy + ux * dx
+            window = max(ONE - (u * u + v * v), ZERO)
+            window = window * window
+            sy = clamp(y + window * ((ty + yy * dy) + yx * dx), ZERO, last_y)
+            sx = clamp(x + window * ((tx + xy * dy) + xx * dx), ZERO, last_x)
+            line[k] = bilinear(batch.pixels, at, strides[2], strides[3], height, width, sy, sx)
+
+
+@njit
+def shuffled(
+    out: Any, rooms: Any, batch: Any, n: Any, columns: Any, scales: Any, places: Any, off: Any,
+    option: Any,
+) -> Any:  # fmt: skip
+    """The image itself, turned, then its grid's cells exchanged: affine map, cells, stages."""
+    ys, xs = places
+    row, strides, count = columns.floats, batch.strides, len(xs)
+    height, width = batch.shape[2], batch.shape[3]
+    last_y, last_x = F(height - 1), F(width - 1)
+    grid_y, grid_x = option // ROWS % 32, option // COLUMNS
+    first = 4 * (off + 6)
+    order = columns.octets[first : first + grid_y * grid_x]
+    for k in range(count):
+        iy, ix = I(ys[k]), I(xs[k])
+        ny, nx = ((iy + 1) * grid_y - 1) // height, ((ix + 1) * grid_x - 1) // width
+        shown = I(order[ny * grid_x + nx])
+        my, mx = shown // grid_x, shown % grid_x
+        # A cell may be a pixel larger than the one it shows, beyond which the image may end.
+        y = F(min(iy - ny * height // grid_y + my * height // grid_y, height - 1))
+        x = F(min(ix - nx * width // grid_x + mx * width // grid_x, width - 1))
+        sy = (row[off] * y + row[off + 1] * x) + row[off + 2]
+        sx = (row[off + 3] * y + row[off + 4] * x) + row[off + 5]
+        inside = (sy >= -HALF) & (sy <= last_y + HALF) & (sx >= -HALF) & (sx <= last_x + HALF)
+        sy, sx = clamp(sy, ZERO, last_y), clamp(sx, ZERO, last_x)
+        for c in range(len(out)):
+            at = n * strides[0] + c * strides[1]
+            value = bilinear(batch.pixels, at, strides[2], strides[3], height, width, sy, sx)
+            out[c, k] = value if inside else ZERO
+    if (option & STAGES) != 0:
+        at = off + 6 + (grid_y * grid_x + 3) // 4
+        stages = columns.ints[at]
+        if stages > 0:
+            colour_stages(out, rooms[1], count, columns, at + 1, stages, scales[3])
+            scale_by(out, count, scales[4])
+
+
+@njit
 def gather_bank(
     out: Any, rooms: Any, batch: Any, columns: Any, scales: Any, places: Any, off: Any,
     option: Any,
@@ -260,6 +348,10 @@ def run(
         simplex(out, columns, scales[0], places, off, option)
     elif code == GIVEN:
         given(out, batch.pictures[option], batch.shape, n, places)
+    elif code == WARP:
+        warp(out, batch, n, columns.floats, places, off)
+    elif code == SHUFFLED:
+        shuffled(out, rooms, batch, n, columns, scales, places, off, option)
     else:
         for c in range(len(out)):
             out[c][: len(places[0])] = columns.floats[off + c] * scales[0]

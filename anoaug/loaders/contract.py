@@ -45,7 +45,8 @@ class BatchContract:
     (with its index an :class:`IndexedImage`) gives an ``AnomalyBatch``.
 
     Tensors are moved to the device, inside nested containers too, except index and category:
-    sampling reads them on the host. With ``views=True`` the rest keeps its own number of rows.
+    sampling reads them on the host. With ``views`` the rest keeps its own number of rows;
+    ``"anomaly_extras"`` or ``extras`` says by ``"source_row"`` which of them a row shows.
 
     Args:
         image: Key of the images ``(B, C, H, W)``.

@@ -20,6 +20,14 @@ from ..synthesizer import Synthesizer
 
 FAMILIES = ("self-contained", "external", "inpainting")
 
+# What the mask of a method marks.
+MASKS = {
+    "defect": "an anomaly that a detector is to find",
+    "corruption": (
+        "pixels hidden for a network to fill in, no defect; label 1 and kind say that some are"
+    ),
+}
+
 # What people call keywords; and what they take for keywords, with the place where it belongs.
 _SYNONYMS = {
     "probability": "p",
@@ -29,7 +37,6 @@ _SYNONYMS = {
     "beta": "opacity",
 }
 _ELSEWHERE = {
-    "foreground": "pass it at the call: synth(images, foreground=...)",
     "category": "pass it at the call: synth(images, category=...)",
     "device": "leave it out: the device follows the images",
     "size": "leave it out: the size follows the images",
@@ -50,6 +57,9 @@ class Method:
         defects: Kinds of real defect it resembles.
         surfaces: Surfaces it suits.
         needs: What it cannot do without, such as ``"textures"``.
+        mask: What its mask marks: a ``"defect"``, or a ``"corruption"``: pixels hidden for a
+            network to fill in. Rows of the latter have label 1 and the method's kind, which then
+            say that something is hidden, not that the product is bad.
     """
 
     name: str
@@ -61,6 +71,7 @@ class Method:
     defects: tuple[str, ...]
     surfaces: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    mask: str = "defect"
 
     def defaults(self) -> dict[str, Any]:
         """The method's own keywords with their published defaults."""
@@ -84,6 +95,7 @@ def method(
     defects: tuple[str, ...],
     surfaces: tuple[str, ...],
     needs: tuple[str, ...] = (),
+    mask: str = "defect",
 ) -> Callable[[Callable[..., Synthesizer]], Callable[..., Synthesizer]]:
     """Register a method; the arguments are the fields of :class:`Method`.
 
@@ -91,12 +103,13 @@ def method(
     hands on to the Synthesizer.
     """
     one_of("family", family, FAMILIES)
+    one_of("mask", mask, tuple(MASKS))
 
     def register(build: Callable[..., Synthesizer]) -> Callable[..., Synthesizer]:
         if name in _METHODS and _METHODS[name].build.__module__ != build.__module__:
             raise ValueError(f"method: expected a new name, got {name!r}, which is taken")
         _METHODS[name] = Method(
-            name, build, family, paper, matches, deviations, defects, surfaces, needs
+            name, build, family, paper, matches, deviations, defects, surfaces, needs, mask
         )
         return build
 
@@ -191,7 +204,8 @@ def describe(name: str) -> dict[str, Any]:
 
     Returns:
         ``name``, ``family``, ``paper``, ``matches`` (whether paper or code), ``deviations`` from
-        it, ``defects`` it resembles, ``surfaces`` it suits, ``needs`` (what it cannot do without),
+        it, ``mask`` (``"defect"``, or ``"corruption"``: hidden pixels, no defect), ``defects`` it
+        resembles, ``surfaces`` it suits, ``needs`` (what it cannot do without),
         ``defaults`` (its own keywords for :func:`create` with their published values) and
         ``common`` (those of every method).
 
@@ -205,6 +219,7 @@ def describe(name: str) -> dict[str, Any]:
         "paper": chosen.paper,
         "matches": chosen.matches,
         "deviations": list(chosen.deviations),
+        "mask": chosen.mask,
         "defects": list(chosen.defects),
         "surfaces": list(chosen.surfaces),
         "needs": list(chosen.needs),

@@ -13,6 +13,7 @@ from . import method
 @method(
     "cutout",
     family="inpainting",
+    mask="corruption",
     paper="DeVries, Taylor: Cutout, 2017 (arXiv 1708.04552)",
     matches=(
         "ASBench's use of it as an anomaly: one black square of 20 to 50 pixels at 256, its centre "

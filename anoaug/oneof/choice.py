@@ -11,15 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks, recipe
+from .. import checks, foregrounds, recipe
 from ..batch import AnomalyBatch, Params
 from ..binding import Layer
 from ..masks import Everywhere
 from ..rng import Draws
 from ..sources import Constant
 from ..synthesizer import NormalTransform, Synthesizer, _sent
-from .members import SETTINGS, Members, check_alike, check_member, distinct, make, pairs_of
-from .rows import put, taken, with_rows
+from .members import (
+    SETTINGS,
+    Members,
+    check_alike,
+    check_foregrounds,
+    check_member,
+    distinct,
+    make,
+    pairs_of,
+)
+from .rows import put, taken, with_places, with_rows
 
 # Values rendered at once on the CPU: what is put together from portions stays in the cache.
 _PORTION = 1 << 20
@@ -50,6 +59,7 @@ class OneOf(Synthesizer):
         name: What pictures call it; kinds have their members' names.
         active: As in Synthesizer, likewise the next two.
         normal_transform: Of all images, before the choice.
+        foreground: As in Synthesizer, for all members; or give it to members, each its own.
         validate: Check the content of every batch.
         keywords: For the members given by name, each for those that know it: of the method
             (``textures=``, ``opacity=``) or of every Synthesizer (``mean=``, ``backend=``).
@@ -64,7 +74,8 @@ class OneOf(Synthesizer):
             member.
         ValueError: Weights that are no odds, or a member that cannot be one of several: with views,
             with a ``normal_transform`` of its own, with donors from the batch (it would see its own
-            rows only), or with another output than the others.
+            rows only), with another output than the others, or with a ``foreground`` beside the
+            OneOf's.
 
     Example:
         Half of the anomalies are DRAEM's, the others CutPaste's two::
@@ -85,6 +96,7 @@ class OneOf(Synthesizer):
         name: str = "one of",
         active: str = "train",
         normal_transform: NormalTransform | None = None,
+        foreground: foregrounds.ForegroundLike | None = None,
         validate: bool = False,
         **keywords: Any,
     ) -> None:
@@ -96,10 +108,12 @@ class OneOf(Synthesizer):
         for one, member in zip(names, made, strict=True):
             check_member(one, member)
         check_alike(names, made)
+        check_foregrounds(names, made, foreground is not None, normal_transform is not None)
         # A layer that is never drawn: what it brings is the handling of settings, seed and state.
         super().__init__(
             Layer(Everywhere(), Constant()), p=p, seed=seed, name=name, active=active,
-            normal_transform=normal_transform, validate=validate, backend=made[0].backend,
+            normal_transform=normal_transform, foreground=foreground, validate=validate,
+            backend=made[0].backend,
             **{setting: getattr(made[0], setting) for setting in SETTINGS},
         )  # fmt: skip
         # A tuple, so that they are no submodules: seed, epoch and mode are this module's.
@@ -195,13 +209,19 @@ class OneOf(Synthesizer):
         slots: dict[str, Tensor] | None = None,
         mask: Tensor | None = None,
         label: Tensor | None = None,
+        extra: Mapping[str, Tensor] | None = None,
         params: Params | None = None,
     ) -> AnomalyBatch:
         """Synthesise anomalies on a batch; see :meth:`anoaug.Synthesizer.forward`.
 
         A member of positive weight that needs a tensor needs it in every call, whether it is drawn
-        or not; others never see it.
+        or not; others never see it. Further modalities (``extra``) are refused.
         """
+        if extra:
+            raise ValueError(
+                f"extra: expected none with a OneOf, got {sorted(extra)}; call a Synthesizer, with "
+                "choose='one' for several kinds of anomaly"
+            )
         call = {
             "index": index, "epoch": epoch, "category": category, "foreground": foreground,
             "slots": slots, "mask": mask, "label": label, "params": params,
@@ -229,6 +249,8 @@ class OneOf(Synthesizer):
                 self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots)
                 images = self._transformed(images, number)
             params, host = self._drawn_twice(images, number, category)
+        if foreground is None and self.foreground is not None and params is not None:
+            foreground = self.foreground(images, index)
         given = dict(slots or {}) | ({} if foreground is None else {"foreground": foreground})
         self._check_given(images, given, playing)
         real = None if mask is None else checks.plane("mask", mask, images)
@@ -236,14 +258,14 @@ class OneOf(Synthesizer):
         if params is None or not len(images):
             # Members are in eval mode: called without params they change nothing.
             out = self.members[0](images, **self._passed(0, given))
-            params = self._untouched(images) if params is None else params
+            out = out._replace(params=self._untouched(images) if params is None else params)
         else:
-            out = self._rendered(images, params, host, given)
+            out = self._rendered(images, params, host, given, index)
         drawn, flag, kind = out.mask, out.label, out.kind
         if real is not None or known is not None:
             drawn, flag, kind = self._united(drawn, flag, kind, real, known)
         clean = images if self.clean == "input" else out.clean
-        return AnomalyBatch(out.image, drawn, flag, kind, clean, params, {})
+        return AnomalyBatch(out.image, drawn, flag, kind, clean, out.params, {})
 
     def _check_given(self, images: Tensor, given: dict[str, Tensor], playing: set[int]) -> None:
         """Refuse what no member knows, and the lack of what one may need."""
@@ -254,6 +276,12 @@ class OneOf(Synthesizer):
             )
         for k in playing:
             passed = self._passed(k, given)
+            size = (len(images), 1, *images.shape[2:])
+            found = torch.empty((), device=images.device).expand(size)  # what it finds itself
+            if passed["foreground"] is None and self.members[k].foreground is not None:
+                passed["foreground"] = found
+            passed["slots"] = {**dict.fromkeys(self.members[k]._binding.finders, found),
+                               **passed["slots"]}  # fmt: skip
             self.members[k]._binding.planes(images, passed["foreground"], passed["slots"])
             self.members[k]._binding.given_pictures(images, passed["slots"])
 
@@ -330,36 +358,46 @@ class OneOf(Synthesizer):
             banks, _ = member._binding.tensors(images.device, images.shape[1])
             layout = recipe.layout_of(member.laws(images.shape[1], images.dtype))
             own = k if member.computed else -1
-            alike = (own, layout, member.slots, member.label_rule, member.backend, *map(id, banks))
+            finders = [member.foreground, *member._binding.finders.values()]
+            found = [finder and id(finder.find) for finder in finders]
+            alike = (
+                own, layout, member.slots, member.label_rule, id(member.finish), member.backend,
+                *found, *map(id, banks),
+            )  # fmt: skip
             groups.setdefault(alike, []).append(k)
         rows = [torch.isin(choice, torch.tensor(ks, device="cpu")) for ks in groups.values()]
         return [(ks[0], r.nonzero()[:, 0]) for ks, r in zip(groups.values(), rows, strict=True)]
 
     def _rendered(
-        self, images: Tensor, params: Params, host: Tensor | None, given: dict[str, Tensor]
-    ) -> AnomalyBatch:
+        self, images: Tensor, params: Params, host: Tensor | None, given: dict[str, Tensor],
+        index: Any,
+    ) -> AnomalyBatch:  # fmt: skip
         """The batch with each row from its member; ``host`` is the table where it was drawn."""
         choice: Any = params.choice
         launches = self._launches(choice, images)
         if len(launches) == 1:
             k = launches[0][0]
-            table = self._table_for(k, params.table, host)
-            out = self._launched(k, images, table, given)
-            return out._replace(kind=self._kinds_of(out.kind, _sent(choice, images.device)))
+            out = self._launched(k, images, self._table_for(k, params.table, host), given, index)
+            params = with_places(self.members[k], params, slice(None), out)
+            kind = self._kinds_of(out.kind, _sent(choice, images.device))
+            return out._replace(kind=kind, params=params)
         if images.device.type == "cpu":
             size = max(1, _PORTION // (images[0, 0].numel() * (images.shape[1] + 1)))
             launches = [(k, part) for k, rows in launches for part in rows.split(size)]
         order = torch.cat([rows for _, rows in launches])
+        numbers = None if index is None else checks.host_rows("index", index, len(images))
         there, chosen = _sent(torch.stack([order, choice]), images.device)
         whole: list[Any] = []
         sizes = [len(rows) for _, rows in launches]
         for (k, here), rows in zip(launches, there.split(sizes), strict=True):
+            own = None if numbers is None else numbers[here]
             # Not slices of one gathered batch: kernels are compiled for aligned tensors.
             wanted = {"foreground", *self.members[k].slots}.intersection(given)
             part = {name: taken(given[name], rows) for name in wanted}
             table = self._table_for(k, params.table, host)
             table = taken(table, rows if table is params.table else here)
-            out = self._launched(k, taken(images, rows), table, part)
+            out = self._launched(k, taken(images, rows), table, part, own)
+            params = with_places(self.members[k], params, rows, out)
             fields: Any = out[: 5 if self.clean == "output" else 4]
             whole = whole or [with_rows(field, len(images)) for field in fields]
             for to, field in zip(whole, fields, strict=True):
@@ -373,7 +411,7 @@ class OneOf(Synthesizer):
         return host if host is not None and self.members[k].computed else table
 
     def _launched(
-        self, k: int, images: Tensor, table: Tensor, given: dict[str, Tensor]
+        self, k: int, images: Tensor, table: Tensor, given: dict[str, Tensor], index: Any
     ) -> AnomalyBatch:
         """What member ``k`` makes of these rows."""
         member = self.members[k]
@@ -384,7 +422,7 @@ class OneOf(Synthesizer):
             member._binding.digests,
             tuple(images.shape[2:]),
         )
-        return member(images, params=params, **self._passed(k, given))
+        return member(images, index=index, params=params, **self._passed(k, given))
 
     def _kinds_of(self, kind: Tensor, choice: Tensor) -> Tensor:
         """Kinds as the chosen members number them in our numbers."""

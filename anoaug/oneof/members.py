@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import methods
+from .. import foregrounds, methods
 from ..methods.inputs import as_donors, as_textures
 from ..sources import BatchDonor
 from ..synthesizer import Synthesizer
@@ -106,6 +106,19 @@ def check_member(name: str, member: Synthesizer) -> None:
             "batch, of which it would see its own rows only; give it a DonorBank with donors=, or "
             "sources.Donor in place of BatchDonor"
         )
+
+
+def check_foregrounds(
+    names: list[str], members: list[Synthesizer], given: bool, moving: bool
+) -> None:
+    """Refuse foregrounds of members beside the OneOf's, and by index after a normal_transform."""
+    for name, member in zip(names, members, strict=True):
+        if member.foreground is not None and given:
+            raise ValueError(
+                f"foreground: expected one of the OneOf or of its members, got both, the OneOf's "
+                f"and that of {name}; leave one out"
+            )
+        foregrounds.finder(member.foreground, moving)
 
 
 def check_alike(names: list[str], members: list[Synthesizer]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from ..batch import AnomalyBatch, Params
 
 
 def taken(tensor: Tensor, rows: Tensor) -> Tensor:
@@ -31,6 +35,15 @@ def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
         return
     for n, row in enumerate(rows.tolist()):  # of bytes, faster here than one index_copy_
         to[row] = made[n]
+
+
+def with_places(member: Any, params: Params, rows: Any, out: AnomalyBatch) -> Params:
+    """The params with some rows as a member's masks left them when they had found their place."""
+    if not member._binding.seeking:
+        return params
+    table, found = params.table.clone(), out.params.table
+    table[rows, : found.shape[1]] = found.to(table.device)
+    return params._replace(table=table)
 
 
 def _interleaved(tensor: Tensor) -> bool:

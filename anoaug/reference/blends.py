@@ -32,6 +32,11 @@ def over(value: Tensor, source: Tensor, weight: Tensor, peak: float) -> Tensor:
     return weight * source + (1.0 - weight) * value
 
 
+def replace(value: Tensor, source: Tensor, weight: Tensor, peak: float) -> Tensor:
+    """The source itself wherever it has weight: one that was mixed with the image before."""
+    return source
+
+
 def add(value: Tensor, source: Tensor, weight: Tensor, peak: float) -> Tensor:
     """The source, centred on mid-grey, added to the image."""
     return value + weight * (source - 0.5 * peak)

@@ -36,22 +36,22 @@ class Wanted(NamedTuple):
 
 def layer_level(
     layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
-    slots: Sequence[Tensor],
+    slots: Sequence[Tensor], banks: Sequence[Tensor],
 ) -> Tensor:  # fmt: skip
     """Signed level of one layer's mask per pixel, inside > 0; broadcasts to ``[B, N]``."""
     stack: tuple[Tensor, ...] = ()
     for step in layer.mask:
         part = reference_function("masks", step.name)
-        stack = part(stack, row, y, x, b, pix, slots, step.offset, step.option)
+        stack = part(stack, row, y, x, b, pix, slots, banks, step.offset, step.option)
     return stack[0]
 
 
 def layer_weight(
     layer: LayerProgram, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
-    slots: Sequence[Tensor], foreground: int,
+    slots: Sequence[Tensor], banks: Sequence[Tensor], foreground: int,
 ) -> Tensor:  # fmt: skip
     """Weight of one layer per pixel, ``[B, N]``: 0 outside its mask, gate and foreground."""
-    level = layer_level(layer, row, y, x, b, pix, slots)
+    level = layer_level(layer, row, y, x, b, pix, slots, banks)
     weigh = reference_function("blends", layer.weight.name)
     weight = weigh(level, row, layer.weight.offset, layer.weight.option)
     weight = weight * f(row, layer.gate)
@@ -88,10 +88,12 @@ def grid(
     return torch.arange(batch, device=device)[:, None], pix, y, x
 
 
-def field(table: Tensor, layout: Layout, height: int, width: int) -> Tensor:
+def field(
+    table: Tensor, banks: Sequence[Tensor], layout: Layout, height: int, width: int
+) -> Tensor:
     """Signed level of the first layer's mask, float32 ``[B, 1, H, W]``."""
     b, pix, y, x = grid(len(table), height, width, table.device)
-    level = layer_level(layout.layers[0], table, y, x, b, pix, ())
+    level = layer_level(layout.layers[0], table, y, x, b, pix, (), banks)
     return level.expand(len(table), height * width).reshape(len(table), 1, height, width)
 
 
@@ -135,7 +137,7 @@ def render(
     integer = not image.dtype.is_floating_point
     readable = indexable(image)
     for layer in layout.layers:
-        weight = layer_weight(layer, table, y, x, b, pix, slots, wanted.foreground)
+        weight = layer_weight(layer, table, y, x, b, pix, slots, banks, wanted.foreground)
         weight = torch.where(f(table, ACTIVE) > 0.0, weight, 0.0)
         cover = torch.maximum(cover, weight)
         values = fold_layer(

@@ -23,6 +23,9 @@ from .noise import CHANNEL_KEY, octaves, simplex_noise
 # ``option`` of the gathers: interpolation, fill, colour stages, and the bank's number above them.
 BILINEAR, ZERO_FILL, STAGES, BANK = 1, 2, 4, 8
 
+# ``option`` of shuffled: the gathers' bits, and above them the grid's rows and columns, below 32.
+ROWS, COLUMNS = 8, 256
+
 # ``option`` of simplex: the number of octaves, and whether channels differ.
 CHANNELWISE = 16
 
@@ -150,6 +153,67 @@ def gather_image(
     if option & STAGES:
         count = i(row, offset + 7)
         eight = colour_stages(eight_bits(values, peak), row, count, offset + 8) * (peak / 255.0)
+        values = torch.where(count > 0, eight, values)
+    return values
+
+
+def warp(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """The own image bent within an ellipse: centre, map to its unit disc, shift, matrix.
+
+    A pixel at ``d`` from the centre comes from ``window * (shift + matrix d)`` beside it, where
+    ``window = (1 - r^2)^2`` within the unit disc: no displacement and no kink on the edge.
+    """
+    dy, dx = y - f(row, offset), x - f(row, offset + 1)
+    v = f(row, offset + 2) * dy + f(row, offset + 3) * dx
+    u = f(row, offset + 4) * dy + f(row, offset + 5) * dx
+    window = (1.0 - (u * u + v * v)).clamp(min=0.0)
+    window = window * window
+    sy = y + window * ((f(row, offset + 6) + f(row, offset + 8) * dy) + f(row, offset + 9) * dx)
+    sx = x + window * ((f(row, offset + 7) + f(row, offset + 10) * dy) + f(row, offset + 11) * dx)
+    channels, height, width = image.shape[1:]
+    h, w = torch.full_like(b, height), torch.full_like(b, width)
+    return sample_planes(image, b, channels, sy, sx, h, w, option)
+
+
+def grid_columns(option: int) -> int:
+    """Columns of the table that hold the bytes of a grid's cells."""
+    return (option // ROWS % 32 * (option // COLUMNS) + 3) // 4
+
+
+def grid_cell(place: Tensor, cells: int, size: int) -> Tensor:
+    """Which of ``cells`` parts of an axis of ``size`` pixels a pixel lies in: int64."""
+    return ((place + 1) * cells - 1) // size
+
+
+def shuffled(
+    image: Tensor, banks: Sequence[Tensor], row: Tensor, y: Tensor, x: Tensor, b: Tensor,
+    pix: Tensor, offset: int, option: int, peak: float,
+) -> Tensor:  # fmt: skip
+    """The image itself, turned, then its grid's cells exchanged. Columns: affine, cells, stages.
+
+    A byte for each cell says which one it shows; cell ``k`` of n begins at pixel ``k size // n``.
+    """
+    channels, height, width = image.shape[1:]
+    rows, columns = option // ROWS % 32, option // COLUMNS
+    stages = offset + 6 + grid_columns(option)
+    order = row[:, offset + 6 : stages].contiguous().view(torch.uint8)
+    iy, ix = y.to(torch.int64), x.to(torch.int64)
+    ny, nx = grid_cell(iy, rows, height), grid_cell(ix, columns, width)
+    cell = (ny * columns + nx).expand(len(row), -1)
+    shown = order.gather(1, cell).to(torch.int64)
+    my, mx = shown // columns, shown % columns
+    # A cell may be a pixel larger than the one it shows, beyond which the image may end.
+    py = (iy - ny * height // rows + my * height // rows).clamp(max=height - 1)
+    px = (ix - nx * width // columns + mx * width // columns).clamp(max=width - 1)
+    sy, sx = source_coordinates(row, py.to(torch.float32), px.to(torch.float32), offset)
+    h, w = torch.full_like(b, height), torch.full_like(b, width)
+    values = sample_planes(image, b, channels, sy, sx, h, w, option)
+    if option & STAGES:
+        count = i(row, stages)
+        eight = colour_stages(eight_bits(values, peak), row, count, stages + 1) * (peak / 255.0)
         values = torch.where(count > 0, eight, values)
     return values
 

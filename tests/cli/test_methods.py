@@ -28,6 +28,7 @@ def test_one_method_is_told_in_full(run, name: str):
     told, result = anoaug.describe(name), run("methods", name)
     shown = " ".join(result.out.split())
     texts = [told["paper"], told["matches"], *told["deviations"], *told["defects"]]
+    texts.append(f"mask {told['mask']}: {methods.MASKS[told['mask']]}")
     texts += [f"{keyword}={value!r}" for keyword, value in told["defaults"].items()]
     assert result.code == 0
     assert [text for text in texts if " ".join(text.split()) not in shown] == []
@@ -47,8 +48,8 @@ def test_methods_as_json_carry_defaults_and_deviations(run):
 
 def test_methods_as_markdown_are_a_table(run):
     lines = run("methods", "--markdown").out.splitlines()
-    assert lines[0] == "| name | family | needs | surfaces | defects | paper |"
-    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    assert lines[0] == "| name | family | mask | needs | surfaces | defects | paper |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
     assert [line.split("`")[1] for line in lines[2:]] == methods.list_methods()
 
 

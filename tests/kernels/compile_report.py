@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 
 import anoaug
 from anoaug import blends, masks, ops, recipe, sources
-from anoaug.kernels import poisson, render
+from anoaug.kernels import median, poisson, render
 from anoaug.photometric import RandomOps
 
 TYPES = {torch.uint8: "*u8", torch.uint16: "*u16", torch.float32: "*fp32", torch.bfloat16: "*bf16"}
@@ -30,9 +30,22 @@ SYNTHESIZERS = {
     "draem": anoaug.create("draem", textures=BANK),
     "cutpaste_union": anoaug.create("cutpaste_union"),
     "rdpp": anoaug.create("rdpp"),
+    "memseg": anoaug.create("memseg", textures=BANK),
+    "glass_las": anoaug.create("glass_las", textures=BANK),
     "fractal": anoaug.create("fractal"),
+    "shapes": anoaug.Synthesizer(
+        anoaug.Layer(
+            masks.Shape(anoaug.ShapeBank.procedural("blob", n=2, size=32)), sources.Noise()
+        )
+    ),
     "simplex": anoaug.Synthesizer(
         anoaug.Layer(masks.Simplex(octaves=2), sources.Simplex(octaves=2, channelwise=True))
+    ),
+    "ellipses": anoaug.Synthesizer(
+        anoaug.Layer(masks.CutPatch() & masks.Ellipses(), sources.Constant(0.0))
+    ),
+    "hiding": anoaug.Synthesizer(
+        anoaug.Layer(masks.Cells() & masks.Superpixels(), sources.Constant(0.0))
     ),
     "four_layers": anoaug.Synthesizer(
         anoaug.Layer(
@@ -62,7 +75,13 @@ CASES = [
     ("union-5-channels", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
     ("union-grey", "cutpaste_union", torch.uint8, torch.uint8, False, 90),
     ("rdpp-u8", "rdpp", torch.uint8, torch.uint8, False, 90),
+    ("memseg-u8", "memseg", torch.uint8, torch.uint8, False, 90),
+    ("memseg-fp32-nhwc", "memseg", torch.float32, torch.float32, True, 90),
+    ("glass-u8", "glass_las", torch.uint8, torch.uint8, False, 90),
     ("fractal-u8", "fractal", torch.uint8, torch.uint8, False, 90),
+    ("shapes-u8", "shapes", torch.uint8, torch.uint8, False, 90),
+    ("ellipses-u8", "ellipses", torch.uint8, torch.uint8, False, 90),
+    ("hiding-u8", "hiding", torch.uint8, torch.uint8, False, 90),
     ("simplex-u8", "simplex", torch.uint8, torch.uint8, False, 90),
     ("field", "draem", torch.uint8, torch.uint8, False, 90),
 ]
@@ -150,6 +169,22 @@ def compiled_poisson(name: str, mode: str, dtype: torch.dtype, nhwc: bool, arch:
         {(names.index(n),): [["tt.divisibility", 16]] for n in aligned},
     )
     options = {"enable_fp_fusion": False, "num_warps": render.WARPS}
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
+def compiled_median(arch: int) -> Any:
+    """Compile the median of a disc of radius 5."""
+    kernel = median.median_kernel
+    constants = {"RADIUS": 5, "HALF": 40, "BY": 8, "BX": 32}
+    names, pointers = kernel.arg_names, dict.fromkeys(("values", "out"), "*fp32")
+    signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(n),): value for n, value in constants.items()},
+        {(names.index(n),): [["tt.divisibility", 16]] for n in pointers},
+    )
+    options = {"num_warps": median.WARPS}
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 

@@ -17,8 +17,11 @@ NAMES = methods.list_methods()
 TEXTURES = anoaug.TextureBank.from_tensors(
     torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator())
 )
+DONORS = anoaug.DonorBank.from_tensors(
+    torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator())
+)
 # What methods cannot do without, for tests that make every one of them.
-INPUTS = {"textures": TEXTURES}
+INPUTS = {"donors": DONORS, "textures": TEXTURES}
 
 
 def made(name: str, /, **keywords: Any) -> anoaug.Synthesizer:
@@ -120,7 +123,7 @@ def test_an_unknown_keyword_names_the_nearest(name: str, wrong: str, right: str)
         ("draem", "DTD", "did you mean textures?"),
         ("draem", "beta", "did you mean opacity?"),
         ("draem", "Opacity", "did you mean opacity?"),
-        ("cutpaste", "foreground", "synth(images, foreground=...)"),
+        ("cutpaste", "category", "synth(images, category=...)"),
         ("cutpaste", "device", "follows the images"),
         ("draem", "size", "follows the images"),
     ],
@@ -208,6 +211,22 @@ def test_every_keyword_is_explained(name: str) -> None:
         assert re.search(rf"\b{keyword}\b", text), keyword
 
 
+HIDING = {"cutout", "i3ad", "intra", "riad", "smai"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_methods_that_hide_pixels_say_that_these_are_no_defects(name: str) -> None:
+    told = anoaug.describe(name)
+    assert told["mask"] == ("corruption" if name in HIDING else "defect")
+    assert told["family"] == "inpainting" or told["mask"] == "defect"
+
+
+def test_what_a_mask_marks_is_one_of_two() -> None:
+    fields = {"family": "inpainting", "paper": "p", "matches": "m", "defects": (), "surfaces": ()}
+    with pytest.raises(ValueError, match="mask: expected one of"):
+        methods.method("hider", **fields, mask="hole")
+
+
 # ---- what every method does ----------------------------------------------------------------------
 
 
@@ -226,12 +245,14 @@ def test_samples_are_normal_and_untouched_or_anomalous_and_changed(
     generator = torch.Generator().manual_seed(channels)
     shape = (24, channels, 40, 52)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    images[..., ::6] = 0  # a pattern, for methods that break one
     four = torch.cat([TEXTURES.data, TEXTURES.data[:, :1]], 1)
-    textures = {"textures": TEXTURES if channels < 4 else four}
-    needed = {need: textures[need] for need in methods.get(name).needs}
+    given = {"textures": TEXTURES if channels < 4 else four, "donors": images.roll(1, 0)}
+    needed = {need: given[need] for need in methods.get(name).needs}
     out = anoaug.create(name, **needed, seed=1, p=0.6)(images, index=range(24), epoch=0)
+    images = images[out.extras.get("source_row", torch.arange(24))]
     normal = out.label == 0
-    assert 0 < normal.sum() < 24
+    assert 0 < normal.sum() < len(normal)
     assert torch.equal(out.image[normal], images[normal])
     assert not out.mask[normal].any() and not out.kind[normal].any()
     outside = out.mask.expand_as(images) == 0

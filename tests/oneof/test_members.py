@@ -92,7 +92,7 @@ class TestMembers:
             ({3: 1}, {}, TypeError, "got int"),
             ({"dream": 1}, {}, ValueError, "did you mean draem"),
             (WEIGHTS, {"opactiy": 1}, TypeError, "none of draem, .*did you mean opacity"),
-            (WEIGHTS, {"foreground": 1}, TypeError, "at the call"),
+            (WEIGHTS, {"category": 1}, TypeError, "at the call"),
             (WEIGHTS, {"weights": (1, 2)}, TypeError, "beside the members"),
             ([(white(), 1)], {"mean": [0.5]}, TypeError, "give them to the synthesizers"),
             (WEIGHTS, {"p": 2}, ValueError, "p: expected"),

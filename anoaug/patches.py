@@ -1,0 +1,442 @@
+"""NSA's patches: boxes of a size drawn where the source is, resized, and laid elsewhere.
+
+Sides and places are whole pixels, in integer arithmetic that is the same on the host, where laws
+draw, and on the device, where a patch seeks its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from . import checks
+from .boxes import Box, above, counted, earliest, first_overlap, overlaps, shown
+from .content import Choice, Follower, Seeker, Site, below, candidates
+from .expressions import MaskPart
+from .parts import Context, Floats, Frame, Values, part
+from .placing import Range
+
+Bounds = tuple[Range, Range]
+
+# The published code tries so often before it gives up.
+TRIES = 200
+_WORDS = 4  # of a candidate: centre in the source, centre in the image
+
+
+@part
+@dataclass(frozen=True)
+class CutPatch(MaskPart):
+    """A box around a random centre, cut at the image's edge, resized, and laid elsewhere (NSA).
+
+    For sources from elsewhere (``sources.Own``, ``sources.Donor`` of images of the batch's size),
+    which take what is in the box and stretch it to its new size. The level is the distance to the
+    edge in pixels.
+
+    Args:
+        bounds: Least and greatest *half* side as shares of the image's height, then of its width.
+        gamma: Shape (a whole number), scale and least value of the half sides' distribution, as
+            shares of the image's sides: ``least + Gamma(shape, scale)``, within the bounds. None:
+            uniform in the bounds.
+        resize: Bounds of the factor N(1, 0.5) by which the box is resized, or None. Its sides then
+            stay within ``bounds`` too: the published code holds the whole side to what it calls
+            the bounds of half of it.
+        square: Whether both half sides are that of the rows, of the image's shorter side.
+        margin: Share of the image's sides that the centre in the source keeps from every edge;
+            None: the least half side.
+        shift: Whether the box is laid elsewhere; else it stays where it was cut.
+        ring: Pixels that are left out at each edge of the box, as the published code does.
+        least: Pixels that a box has to have without its ring; OpenCV's clone fails on fewer than
+            50, and the published code gives up.
+
+    Source: Schlueter et al., Natural Synthetic Anomalies, ECCV 2022.
+    """
+
+    bounds: Bounds = ((0.03, 0.4), (0.03, 0.4))
+    gamma: tuple[int, float, float] | None = (2, 0.05, 0.03)
+    resize: Range | None = (0.7, 1.3)
+    square: bool = False
+    margin: float | None = None
+    shift: bool = True
+    ring: int = 1
+    least: int = 50
+
+    function: ClassVar[str] = "rectangle"
+    frames: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.bounds, (tuple, list)) or len(self.bounds) != 2:
+            raise TypeError(f"bounds: expected ranges for rows and columns, got {self.bounds!r}")
+        pairs = tuple(checks.interval("bounds", one, 0.0, 0.5) for one in self.bounds)
+        object.__setattr__(self, "bounds", pairs)
+        if self.gamma is not None:
+            shape, scale, least = checks.numbers("gamma", self.gamma) or ()
+            if shape != int(shape) or not 1 <= shape <= 16 or scale < 0 or least < 0:
+                raise ValueError(
+                    "gamma: expected a whole shape from 1 to 16, a scale and a least value >= 0, "
+                    f"got {self.gamma!r}"
+                )
+            object.__setattr__(self, "gamma", (int(shape), scale, least))
+        if self.resize is not None:
+            object.__setattr__(self, "resize", checks.interval("resize", self.resize, 0.05, 20.0))
+        if self.margin is not None:
+            checks.interval("margin", self.margin, 0.0, 0.5)
+        if self.ring < 0 or self.least < 1:
+            raise ValueError(
+                "ring, least: expected numbers of pixels >= 0 and >= 1, got "
+                f"{self.ring!r} and {self.least!r}"
+            )
+
+    @property
+    def words(self) -> int:
+        """Those of the half sides, two of the factor, the key."""
+        return 2 * self._each + 3
+
+    @property
+    def _each(self) -> int:
+        return 1 if self.gamma is None else self.gamma[0]
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Those of a rectangle."""
+        return dict.fromkeys(("cy", "cx", "cos", "sin", "half_h", "half_w"), 1)
+
+    def sample(self, context: Context) -> Values:
+        """Draw the box at its first candidate; sets the layer's frame and its origin."""
+        return self._drawn(context)[0]
+
+    def _drawn(self, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The columns, and what a patch that seeks its place begins with."""
+        size = (context.height, context.width)
+        reach = self._reach(context.uniform(2 * self._each), size)
+        scale = self._scale(context.uniform(2, 2 * self._each))
+        key = context.words(1, 2 * self._each + 2)[0]
+        words = candidates(torch.from_numpy(key.astype(np.int64)), 1, _WORDS)[:, 0]
+        whole = [torch.from_numpy(each.astype(np.int64)) for each in reach]
+        origin = self.cut(words, (whole[0], whole[1]), size)
+        box = self.laid(words, origin, torch.from_numpy(scale), size)
+        context.frame, context.origin = _frame(box), _frame(origin)
+        mask = {name: value.numpy() for name, value in self.levels(box).items()}
+        return mask, {"reach_y": reach[0], "reach_x": reach[1], "scale": scale, "key": key}
+
+    def _reach(self, u: Floats, size: tuple[int, int]) -> tuple[Floats, Floats]:
+        """Half sides in whole pixels, float64 ``[B]`` each."""
+        halves = []
+        for axis, side in enumerate((min(size),) if self.square else size):
+            low, high = self._pixels(axis, side)
+            mine = u[axis * self._each : (axis + 1) * self._each]
+            if self.gamma is None:
+                half = low + np.floor(mine[0] * max(high - low, 1))
+            else:
+                _, scale, least = self.gamma
+                # A gamma variable of whole shape is a sum of exponential ones.
+                share = least - scale * np.log1p(-mine).sum(0)
+                half = np.floor(np.clip(share * side, low, high))
+            halves.append(np.maximum(half, 1.0))
+        return halves[0], halves[-1]
+
+    def _pixels(self, axis: int, side: int) -> tuple[int, int]:
+        low, high = self.bounds[axis]
+        return round(low * side), max(round(high * side), 1)
+
+    def _scale(self, u: Floats) -> npt.NDArray[np.float32]:
+        """The factor, float32 ``[B]``."""
+        if self.resize is None:
+            return np.ones(u.shape[1], np.float32)
+        normal = np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
+        return np.clip(1.0 + 0.5 * normal, *self.resize).astype(np.float32)
+
+    def cut(self, words: Tensor, reach: tuple[Tensor, Tensor], size: tuple[int, int]) -> Box:
+        """Boxes of the source: half sides about a centre, cut at the edge.
+
+        Args:
+            words: int64 ``[..., 4]``.
+            reach: Half sides, int64 that broadcast to ``[...]``.
+            size: Height and width.
+        """
+        ends = []
+        for axis, side in enumerate(size):
+            low = self._pixels(axis, side)[0]
+            low = low if self.margin is None else int(self.margin * side)
+            middle = low + below(words[..., axis], max(side - 2 * low, 1))
+            start = (middle - reach[axis]).clamp(min=0)
+            ends.append((start, (middle + reach[axis]).clamp(max=side) - start))
+        (top, tall), (left, wide) = ends
+        return Box(top, left, tall, wide)
+
+    def laid(self, words: Tensor, origin: Box, scale: Tensor, size: tuple[int, int]) -> Box:
+        """Boxes in the image, resized, the ring included.
+
+        Args:
+            words: int64 ``[..., 4]``.
+            origin: Boxes of the source that broadcast to ``[...]``.
+            scale: float32, likewise.
+            size: Height and width.
+        """
+        tall, wide = self.resized(origin, scale, size)
+        if not self.shift:
+            return Box(origin.top, origin.left, tall, wide)
+        starts = []
+        for axis, side in enumerate((tall, wide)):
+            half = side // 2
+            # The centre keeps half a side and a pixel from either end.
+            free = (size[axis] - 2 * half - 2).clamp(min=1)
+            start = 1 + below(words[..., 2 + axis], free)
+            starts.append(torch.minimum(start, (size[axis] - side).clamp(min=0)))
+        shape = torch.broadcast_shapes(starts[0].shape, tall.shape)
+        return Box(starts[0], starts[1], tall.expand(shape), wide.expand(shape))
+
+    def resized(self, origin: Box, scale: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Height and width of a resized box; its aspect stays unless a bound is in the way."""
+        if self.resize is None:
+            return origin.tall, origin.wide
+        (low_h, high_h), (low_w, high_w) = (self._pixels(axis, size[axis]) for axis in (0, 1))
+        tall, wide = origin.tall.to(torch.float32), origin.wide.to(torch.float32)
+        high = (scale * tall).clamp(low_h, high_h)
+        across = torch.floor(high / tall * wide).clamp(max(low_w, 1), high_w)
+        high = torch.floor(across / wide * tall).clamp(max(low_h, 1), high_h)
+        return high.to(torch.int64), across.to(torch.int64)
+
+    def levels(self, box: Box) -> dict[str, Tensor]:
+        """The columns of a rectangle, float32 ``[B]``, of boxes without their ring."""
+        top, left, tall, wide = (side.to(torch.float32) for side in box)
+        ones = torch.ones_like(top)
+        half_h, half_w = tall * 0.5 - self.ring, wide * 0.5 - self.ring
+        counts = self.counts(box)
+        return {
+            "cy": top + (tall - 1.0) * 0.5, "cx": left + (wide - 1.0) * 0.5,
+            "cos": ones, "sin": ones * 0.0,
+            # A box too small to count has no inside.
+            "half_h": torch.where(counts, half_h, 0.0), "half_w": torch.where(counts, half_w, 0.0),
+        }  # fmt: skip
+
+    def counts(self, box: Box) -> Tensor:
+        """Whether boxes without their ring are large enough."""
+        tall, wide = ((side - 2 * self.ring).clamp(min=0) for side in (box.tall, box.wide))
+        return tall * wide >= self.least
+
+
+def _frame(box: Box) -> Frame:
+    """Boxes ``[B]`` as a frame."""
+    top, left, tall, wide = (side.to(torch.float64).numpy() for side in box)
+    return Frame(top + (tall - 1) / 2, left + (wide - 1) / 2, tall / 2, wide / 2, tall * 0.0)
+
+
+@part
+@dataclass(frozen=True)
+class ObjectPatch(CutPatch, Seeker):
+    """A patch that holds some of the object and lands on it; give arguments by name (NSA).
+
+    Of up to 200 boxes of the source the first is taken in which the object's share is above
+    ``min_object``; of up to 200 places in the image the first where more than ``min_overlap`` of
+    the object in the resized box lies on the object. Where there is none the sample goes without
+    the patch. Needs the foreground of the images, ``foreground=`` at the call or of the
+    synthesizer, and with donors a synthesizer's, which finds theirs too. The foreground then
+    confines no layer: ``& Objects()`` does.
+
+    Args:
+        min_object: Least share of object in the box, in [0, 1).
+        min_overlap: Least share of the object laid down that lies on the object, in [0, 1).
+    """
+
+    min_object: float = 0.7
+    min_overlap: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("min_object", "min_overlap"):
+            value = checks.probability(name, getattr(self, name))
+            if value == 1.0:
+                raise ValueError(f"{name}: expected less than 1, which no patch is above, got 1")
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """A rectangle's, then what it seeks its place with, and the box it has in the source."""
+        seeking = ("placed", "reach_y", "reach_x", "scale", "key")
+        return super().columns(channels) | dict.fromkeys(seeking + _FROM, 1)
+
+    def sample(self, context: Context) -> Values:
+        """Draw the size, and a box that no content has decided on."""
+        mask, seeking = self._drawn(context)
+        return mask | seeking | dict.fromkeys(("placed", *_FROM), np.zeros(context.batch))
+
+    def seek(self, site: Site) -> Choice:
+        """The first boxes that the content allows."""
+        size: tuple[int, int] = site.size
+        here, there = site.objects(), site.origin()
+        if tuple(there.shape[1:]) != size:
+            raise ValueError(
+                f"donors: expected images of {size} pixels, like the batch, got "
+                f"{tuple(there.shape[1:])}; make the DonorBank with size={size}"
+            )
+        words = site.words("key", TRIES, _WORDS)
+        reach = (site.column("reach_y"), site.column("reach_x"))
+        halves = [each.to(torch.int64)[:, None] for each in reach]
+        boxes = self.cut(words, (halves[0], halves[1]), size)
+        held = above(counted(there, boxes), boxes.tall * boxes.wide, self.min_object)
+        number, found = earliest(held)
+        origin = boxes.at(number)
+        wide_origin = Box(*(side[:, None] for side in origin))
+        laid = self.laid(words, wide_origin, site.column("scale")[:, None], size)
+        if self.shift:
+            number, fits = self._overlapping(here, there, origin, laid)
+            found = found & fits
+            box = laid.at(number)
+        else:
+            box = Box(*(side[:, 0] for side in laid))
+        mask = self.levels(box)
+        values = (side.to(torch.float32) for side in origin)
+        mask |= dict(zip(_FROM, values, strict=True))
+        return Choice(mask, _affine(box, origin), found & self.counts(box))
+
+    def _overlapping(
+        self, here: Tensor, there: Tensor, origin: Box, laid: Box
+    ) -> tuple[Tensor, Tensor]:
+        """Number of the first place that the object allows, ``[b]``, and whether there is one."""
+        sides = Box(laid.top[:, 0] * 0, laid.left[:, 0] * 0, laid.tall[:, 0], laid.wide[:, 0])
+        moved = shown(there, origin, sides)
+        total = moved.sum((1, 2))
+        held = above(total, sides.tall * sides.wide, self.min_object)
+        if moved.device.type == "cpu":
+            number, fits = first_overlap(here, moved, laid, total, self.min_overlap)
+        else:
+            number, fits = earliest(
+                above(overlaps(here, moved, laid), total[:, None], self.min_overlap)
+            )
+        return number, fits & held
+
+    def region(self, site: Site) -> Tensor:
+        """Where the object is, in the image or in the patch."""
+        origin, box = self.boxes(site)
+        return site.objects() | shown(site.origin(), origin, box)
+
+    def boxes(self, site: Site) -> tuple[Box, Box]:
+        """The boxes of placed rows in the source and in the image, ``[b]``."""
+        top, left, tall, wide = (site.column(name).to(torch.int64) for name in _FROM)
+        sides = (2.0 * (site.column(name) + self.ring) for name in ("half_h", "half_w"))
+        high, across = (side.to(torch.int64) for side in sides)
+        first, start = (
+            (site.column(name) - (side - 1) * 0.5).to(torch.int64)
+            for name, side in (("cy", high), ("cx", across))
+        )
+        return Box(top, left, tall, wide), Box(first, start, high, across)
+
+
+@part
+@dataclass(frozen=True)
+class Ellipses(Follower):
+    """Ellipses strewn over a patch, cut from the source with it: ``CutPatch() & Ellipses()`` (NSA).
+
+    Their centres are any pixels of the box in the source, their half axes from ``least`` to a
+    quarter of the box's sides, and they are resized with it. The level is ``1 - r^2`` of the
+    nearest one's unit disc. A ``sources.Poisson`` with ``region="box"`` takes gradients inside them
+    alone, so that ``joined(CutPatch(), Ellipses(), (0, 0, 1))``, which is the whole box, shows all
+    that it changes.
+
+    Args:
+        count: Ellipses, 1 to 16.
+        least: Least half axis, a share of the image's sides.
+        published: The published code's formula: it lacks a minus sign, so that what it draws is no
+            turned ellipse but a sheared one, a band near 45 degrees.
+    """
+
+    count: int = 5
+    least: float = 0.03
+    published: bool = False
+
+    function: ClassVar[str] = "ellipses"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or not 1 <= self.count <= 16:
+            raise ValueError(f"count: expected 1 to 16, got {self.count!r}")
+        checks.interval("least", self.least, 0.0, 0.5)
+
+    def option(self) -> int:
+        """How many there are."""
+        return self.count
+
+    @property
+    def words(self) -> int:
+        """Of each: centre (two), half axes (two), angle."""
+        return 5 * self.count
+
+    def columns(self, channels: int) -> dict[str, int]:
+        """Affine maps to unit discs; then centres, half axes and angles in the source."""
+        return {"maps": 6 * self.count, "drawn": 6 * self.count}
+
+    def sample(self, context: Context) -> Values:
+        """Draw them in the layer's box."""
+        if context.origin is None:
+            raise ValueError("Ellipses: expected a CutPatch before it in the mask, got none")
+        u = context.uniform(self.words).reshape(5, self.count, context.batch)
+        axes = []
+        for k, (side, half) in enumerate(
+            ((context.height, context.origin.half_h), (context.width, context.origin.half_w))
+        ):
+            low = max(round(self.least * side), 1)
+            high = np.maximum(low + 1, np.floor(half / 2))
+            axes.append(low + np.floor(u[2 + k] * (high - low)))
+        angle = np.pi * u[4]
+        drawn = np.stack([u[0], u[1], *axes, np.cos(angle), np.sin(angle)], 2)
+        drawn = drawn.transpose(1, 0, 2).reshape(context.batch, -1).astype(np.float32)
+        boxes = (_box(context.origin), _box(context.frame))
+        return {"maps": self._maps(torch.from_numpy(drawn), *boxes).numpy(), "drawn": drawn}
+
+    def follow(self, site: Site, own: Any) -> dict[str, Tensor]:
+        """The maps for the boxes that were found."""
+        seeker: Any = site.placed.part
+        drawn = site.columns_of(own, "drawn", 6 * self.count)
+        return {"maps": self._maps(drawn, *seeker.boxes(site))}
+
+    def _maps(self, drawn: Tensor, origin: Box, box: Box) -> Tensor:
+        """float32 ``[b, 6 count]`` of what was drawn, likewise, for boxes ``[b]``."""
+        at_y, at_x, half_y, half_x, cos, sin = drawn.view(len(drawn), -1, 6).unbind(2)
+        steps, firsts = [], []
+        for start, side, size, place in (
+            (box.top, box.tall, origin.tall, at_y), (box.left, box.wide, origin.wide, at_x),
+        ):  # fmt: skip
+            size, start = size[:, None].to(torch.float32), start[:, None].to(torch.float32)
+            step = size / side[:, None].clamp(min=1).to(torch.float32)
+            steps.append(step)
+            # The distance of image pixel 0 from the centre, in pixels of the source.
+            firsts.append((0.5 - start) * step - 0.5 - torch.floor(place * size))
+        (step_y, step_x), (first_y, first_x) = steps, firsts
+        turned = sin if self.published else -sin
+        return torch.stack(
+            [
+                cos * step_y / half_y, sin * step_x / half_y,
+                (cos * first_y + sin * first_x) / half_y,
+                turned * step_y / half_x, cos * step_x / half_x,
+                (turned * first_y + cos * first_x) / half_x,
+            ],
+            2,
+        ).flatten(1)  # fmt: skip
+
+
+def _box(frame: Frame) -> Box:
+    """A frame as boxes of whole pixels."""
+    tall, wide = 2 * frame.half_h, 2 * frame.half_w
+    sides = (frame.cy - (tall - 1) / 2, frame.cx - (wide - 1) / 2, tall, wide)
+    return Box(*(torch.from_numpy(np.floor(side + 0.5).astype(np.int64)) for side in sides))
+
+
+_FROM = ("from_y", "from_x", "from_h", "from_w")
+
+
+def _affine(box: Box, origin: Box) -> dict[str, Tensor]:
+    """Columns of the map from ``box`` to ``origin``, float32 ``[b]``."""
+    columns: dict[str, Tensor] = {}
+    for axis, (start, side, to, size) in enumerate(
+        (
+            (box.top, box.tall, origin.top, origin.tall),
+            (box.left, box.wide, origin.left, origin.wide),
+        )
+    ):
+        scale = size.to(torch.float32) / side.to(torch.float32)
+        middle = start.to(torch.float32) + (side - 1).to(torch.float32) * 0.5
+        target = to.to(torch.float32) + (size - 1).to(torch.float32) * 0.5
+        name, own, other = ("y", "yy", "yx") if axis == 0 else ("x", "xx", "xy")
+        columns |= {own: scale, other: scale * 0.0, f"{name}0": target - scale * middle}
+    return columns
