@@ -127,7 +127,8 @@ def first_overlap(
 ) -> tuple[Tensor, Tensor]:
     """As ``earliest(above(overlaps(...), total, share))``, one place after another, on the host."""
     rows = len(here)
-    number, found = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool)
+    number = torch.zeros(rows, dtype=torch.int64, device=here.device)
+    found = torch.zeros(rows, dtype=torch.bool, device=here.device)
     top_share, bottom = ratio(share)
     least = total * top_share
     places = torch.stack((laid.top, laid.left), 2).tolist()

@@ -160,6 +160,11 @@ class Site:
         source, offset = self.source
         return self._rows(self.call.table[:, self._number(Placed(source, "", offset), name)])
 
+    def mirrored(self, name: str) -> Tensor:
+        """Bool ``[b]``: whether the source's law drew a negative number for one of its columns."""
+        source, offset = self.source
+        return self._rows(self.call.table[:, self._number(Placed(source, "", offset), name)]) < 0
+
     def columns_of(self, placed: Placed, name: str, width: int) -> Tensor:
         """A wide column of another part, float32 ``[b, width]``."""
         first = self._number(placed, name)

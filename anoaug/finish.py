@@ -51,6 +51,8 @@ class Difference:
         side: Odd side in pixels of the square of the first median; 1 for none.
         radius: Radius in pixels of the disc of the second; 0 for none.
 
+    ``torch.compile`` breaks the graph at the second median.
+
     Source: Schlueter et al., Natural Synthetic Anomalies, ECCV 2022.
     """
 
@@ -68,8 +70,8 @@ class Difference:
         for name in ("slope", "middle"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)!r}")
-        if not isinstance(self.radius, int) or not 0 <= self.radius <= 20:
-            raise ValueError(f"radius: expected 0 to 20 pixels, got {self.radius!r}")
+        if not isinstance(self.radius, int) or not 0 <= self.radius <= 10:
+            raise ValueError(f"radius: expected 0 to 10 pixels, got {self.radius!r}")
 
     def __call__(self, before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
         """The mask of a batch.

@@ -6,6 +6,7 @@ draw, and on the device, where a patch seeks its place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -289,7 +290,8 @@ class ObjectPatch(CutPatch, Seeker):
         mask = self.levels(box)
         values = (side.to(torch.float32) for side in origin)
         mask |= dict(zip(_FROM, values, strict=True))
-        return Choice(mask, _affine(box, origin), found & self.counts(box))
+        signs = tuple(torch.where(site.mirrored(name), -1.0, 1.0) for name in ("yy", "xx"))
+        return Choice(mask, _affine(box, origin, signs), found & self.counts(box))
 
     def _overlapping(
         self, here: Tensor, there: Tensor, origin: Box, laid: Box
@@ -425,8 +427,8 @@ def _box(frame: Frame) -> Box:
 _FROM = ("from_y", "from_x", "from_h", "from_w")
 
 
-def _affine(box: Box, origin: Box) -> dict[str, Tensor]:
-    """Columns of the map from ``box`` to ``origin``, float32 ``[b]``."""
+def _affine(box: Box, origin: Box, signs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Columns of the map from ``box`` to ``origin``, mirrored by signs, float32 ``[b]``."""
     columns: dict[str, Tensor] = {}
     for axis, (start, side, to, size) in enumerate(
         (
@@ -434,7 +436,7 @@ def _affine(box: Box, origin: Box) -> dict[str, Tensor]:
             (box.left, box.wide, origin.left, origin.wide),
         )
     ):
-        scale = size.to(torch.float32) / side.to(torch.float32)
+        scale = signs[axis] * (size.to(torch.float32) / side.to(torch.float32))
         middle = start.to(torch.float32) + (side - 1).to(torch.float32) * 0.5
         target = to.to(torch.float32) + (size - 1).to(torch.float32) * 0.5
         name, own, other = ("y", "yy", "yx") if axis == 0 else ("x", "xx", "xy")

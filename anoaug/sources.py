@@ -183,7 +183,10 @@ def patch_affine(
                 f"donors: expected images of {(context.height, context.width)} pixels, like the "
                 f"batch, got {size}; make the bank with that size="
             )
-        scale = (origin_box.half_h / frame.half_h, origin_box.half_w / frame.half_w)
+        scale = (
+            signs[0] * origin_box.half_h / frame.half_h,
+            signs[1] * origin_box.half_w / frame.half_w,
+        )
         centre = (frame.cy, frame.cx)
         return affine(ones, ones * 0.0, scale, centre, (origin_box.cy, origin_box.cx))
     top = np.floor(u[0] * (np.maximum(size[0] - 2 * frame.half_h, 0) + 1))

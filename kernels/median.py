@@ -10,7 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE_PIXELS = 256
+# One a thread: the compiler then holds all neighbours of the disc in registers.
+TILE_PIXELS = 128
 WARPS = 4
 
 

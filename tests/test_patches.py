@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -370,9 +373,36 @@ def test_no_foreground_no_place() -> None:
     assert out.label.sum() == 0 and torch.equal(out.image, IMAGES)
 
 
-def test_eval_mode_needs_nothing() -> None:
-    synth = synthesizer(masks.ObjectPatch() & masks.Objects()).eval()
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_eval_mode_needs_nothing(backend: str) -> None:
+    synth = synthesizer(masks.ObjectPatch() & masks.Objects(), backend=backend).eval()
     assert torch.equal(synth(IMAGES).image, IMAGES)
+
+
+@pytest.mark.parametrize("mask", [masks.CutPatch(ring=0), masks.ObjectPatch(ring=0)])
+def test_mirrored_sources_stay_mirrored(mask: masks.CutPatch) -> None:
+    made = []
+    for mirror in (False, True):
+        source = sources.Own(mirror=mirror)
+        synth = synthesizer(replace(mask, resize=None), source)
+        everywhere = torch.ones(12, 1, SIDE, SIDE)
+        made.append(synth(IMAGES, index=range(12), epoch=0, foreground=everywhere))
+    assert torch.equal(made[0].mask, made[1].mask)
+    flips = set()
+    for n, (x0, y0, x1, y1) in enumerate(made[0].boxes().tolist()):
+        plain, turned = (out.image[n, :, y0:y1, x0:x1] for out in made)
+        ways = [(), (1,), (2,), (1, 2)]
+        found = [way for way in ways if torch.equal(plain.flip(way) if way else plain, turned)]
+        assert found or not made[0].label[n]
+        flips.update(found)
+    assert len(flips) > 2
+
+
+def test_copies_and_pickles_work() -> None:
+    synth = synthesizer(masks.ObjectPatch() & masks.Objects())
+    true = synth(IMAGES, index=range(12), epoch=0)
+    for other in (copy.deepcopy(synth), pickle.loads(pickle.dumps(synth))):
+        assert torch.equal(other(IMAGES, index=range(12), epoch=0).image, true.image)
 
 
 # ---- the door ------------------------------------------------------------------------------------
