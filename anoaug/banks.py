@@ -230,7 +230,7 @@ class Bank:
         if (self.channels, c) != (3, 1):
             raise ValueError(
                 f"expected a bank with 1 or {c} channels, got {self.channels}; "
-                f"make one with channels=1, or with from_tensors and {c} channels"
+                f"pass one from_tensors with {c}, or textures=TextureBank.procedural(channels=1)"
             )
         if self._grey is None:
             height, width = self.size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from types import ModuleType
@@ -36,10 +37,16 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
 
 
+# How alike a name has to be to be meant, and how much less than the closest the others may be.
+_CLOSE, _NEXT = 0.55, 0.1
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the closest known ones, else all of them."""
+    """A hint for a misspelt name: the closest known ones, the closest first, else all of them."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=_CLOSE)
+    ratios = [difflib.SequenceMatcher(None, one, name).ratio() for one in close]
+    close = [one for one, ratio in zip(close, ratios, strict=True) if ratio > ratios[0] - _NEXT]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
@@ -205,7 +212,13 @@ def row_vector(name: str, value: Any, rows: int) -> Tensor:
         TypeError: Not integers.
         ValueError: Another length than the batch.
     """
-    vector = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+    try:
+        vector = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+    except (ValueError, RuntimeError, OverflowError) as error:  # longer, or of several lengths
+        raise ValueError(
+            f"{name}: expected one integer in [-2**63, 2**63) per sample, got {str(value)[:80]}; "
+            "hash longer numbers"
+        ) from error
     if vector.numel() == 0:
         vector = vector.to(torch.int64)  # an empty list makes a float tensor
     if vector.dtype.is_floating_point or vector.dtype.is_complex:
@@ -237,6 +250,37 @@ def probability(name: str, value: float) -> float:
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a number in [0, 1], got {value!r}")
     return float(value)
+
+
+def odds(name: str, value: Any, count: int) -> tuple[float, ...]:
+    """Refuse odds that are not ``count`` finite numbers >= 0 with a positive, finite sum.
+
+    Raises:
+        TypeError: Not a sequence of numbers.
+        ValueError: Another count, a number out of range, or a sum that is.
+    """
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes)):
+        raise TypeError(
+            f"{name}: expected a sequence of {count} numbers, got {value!r}; write {[1] * count}"
+        )
+    given: list[Any] = list(value)
+    if not all(isinstance(one, Real) and 0.0 <= one < math.inf for one in given):  # type: ignore[operator]
+        raise ValueError(f"{name}: expected finite numbers >= 0, got {given}; 0 leaves one out")
+    if len(given) != count or not sum(given) > 0:
+        raise ValueError(
+            f"{name}: expected {count} numbers with a positive sum, got {given}; "
+            "p=0 makes no anomalies"
+        )
+    try:
+        found = tuple(float(one) for one in given)
+    except OverflowError:
+        found = (math.inf,)
+    if not sum(found) < math.inf:
+        raise ValueError(
+            f"{name}: expected numbers with a finite sum, got {given}; divide them, only their "
+            "ratios matter"
+        )
+    return found
 
 
 def statistics(mean: Any, std: Any) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

@@ -420,7 +420,7 @@ def stacked_simplex(
     if option & CHANNELWISE or pix.numel() > _FEW:
         return simplex_source(image, banks, row, y, x, b, pix, offset, option, peak)
     cy, cx = source_coordinates(row, y, x, offset)
-    octave = torch.arange(count)[:, None]
+    octave = torch.arange(count, device="cpu")[:, None]
     scale = torch.ones_like(octave).bitwise_left_shift(octave).to(torch.float32)
     keys = (i(row, offset + 6) + octave * OCTAVE_KEY) & 0xFFFFFFFF
     layers = simplex_noise(cy * scale, cx * scale, keys)

@@ -248,7 +248,7 @@ class _Trial:
 
     @property
     def index(self) -> Tensor:
-        return torch.arange(3, 3 + len(self.images))
+        return torch.arange(3, 3 + len(self.images), device="cpu")
 
     def synth(self, backend: str) -> Synthesizer:
         keywords: dict[str, Any] = {}
@@ -268,7 +268,7 @@ class _Trial:
         return first, synth(self.images, params=first.params)
 
     def elsewhere(self) -> tuple[AnomalyBatch, AnomalyBatch]:
-        order = torch.arange(len(self.images) - 1, 0, -2)
+        order = torch.arange(len(self.images) - 1, 0, -2, device="cpu")
         other = self.synth("auto")(self.images[order], index=self.index[order], epoch=1)
         first = self.run("auto")
         rows = {name: getattr(first, name)[order] for name in _COMPARED}

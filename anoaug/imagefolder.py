@@ -81,10 +81,10 @@ class Rule:
 
 def pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width from a side or a pair."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2:
+    sides = (size, size) if isinstance(size, int) else size
+    if not isinstance(sides, Sequence) or len(sides) != 2:
         raise ValueError(f"size: expected an integer or a pair (height, width), got {size!r}")
-    return sides
+    return sides[0], sides[1]
 
 
 @dataclass(frozen=True)
@@ -386,28 +386,22 @@ def _decode_into(
         try:
             content = path.read_bytes()
         except OSError as error:
-            return _unreadable(error), None, error.strerror or str(error)
+            return _unreadable(error), None, why(error)
         of_file = hashlib.sha256(content).hexdigest()
         try:
             row = decode(content, rule)
         except MemoryError:
             raise
         except Exception as error:  # Pillow's plugins raise many types on damaged files
-            return of_file, None, str(error).split("\n")[0] or type(error).__name__
+            return of_file, None, why(error)
         return of_file, row, cachefile.row_digest(row)
 
     kept: list[str] = []
     digests: list[str] = []
     of_files: list[str] = []
     broken: list[tuple[str, str]] = []
-    results = cachefile.ordered(one, _paths(root, names), workers)
-    shown = bar(
-        results,
-        desc="decoding",
-        unit="image",
-        total=len(names),
-        disable=None if progress else True,
-    )
+    shown = bar(cachefile.ordered(one, _paths(root, names), workers), desc="decoding", unit="image",
+                total=len(names), disable=None if progress else True)  # fmt: skip
     for name, (of_file, row, text) in zip(names, shown, strict=True):
         of_files.append(of_file)
         if row is None:
@@ -417,6 +411,15 @@ def _decode_into(
             kept.append(name)
             digests.append(text)
     return tuple(kept), tuple(digests), broken, _content(names, of_files)
+
+
+def why(error: Exception) -> str:
+    """Why an image file could not be read, in a few words."""
+    # Pillow names the buffer it was given, by its address.
+    if isinstance(error, require("PIL", "images").UnidentifiedImageError):
+        return "no image that Pillow knows"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _eight_bits(image: Image) -> Image:

@@ -185,7 +185,8 @@ class Augmentation:
         """Rows that share a call, and their joined parameters."""
         module: Any = self._module
         drawn = []
-        with _borrowing, torch.random.fork_rng(devices=[]):
+        # Kornia makes tensors without saying where: on torch's default device, whatever that is.
+        with _borrowing, torch.random.fork_rng(devices=[]), torch.device("cpu"):
             for key in keys:  # of which the CPU's generator takes the lower half
                 torch.default_generator.manual_seed(key)
                 drawn.append(module.forward_parameters(size))
@@ -196,8 +197,18 @@ class Augmentation:
         return [(rows, _joined(module, [drawn[r] for r in rows])) for rows in groups.values()]
 
     def _call(self, values: Tensor, params: Any) -> Tensor:
-        with _NothingRandom(repr(self)):
-            made = self._on(values.device)(values, params=params)
+        try:
+            with _NothingRandom(repr(self)), values.device:
+                made = self._on(values.device)(values, params=params)
+        except Exception as error:
+            # Kornia's own refusals; most of them are of images that are not coloured.
+            if type(error) is not ValueError and not type(error).__module__.startswith("kornia."):
+                raise
+            raise ValueError(
+                f"module: expected an augmentation that takes images of {values.shape[1]} "
+                f"channels, got {self!r}, which refuses {list(values.shape)}: "
+                f"{str(error).splitlines()[0]} Convert the images, or choose another"
+            ) from error
         if not isinstance(made, Tensor) or made.shape != values.shape:
             got = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise ValueError(
@@ -354,7 +365,8 @@ def _joined_entry(name: str, values: Sequence[Any], numbers_rows: bool) -> Any:
         return first
     joined = torch.cat(list(values))
     if numbers_rows:
-        joined += torch.arange(len(values)).view(-1, *(1,) * (joined.dim() - 1))
+        numbers = torch.arange(len(values), device=joined.device)
+        joined += numbers.view(-1, *(1,) * (joined.dim() - 1))
     return joined
 
 

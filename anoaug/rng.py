@@ -146,15 +146,6 @@ def gaussian_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
-def gaussian_pair_numpy(
-    first: Words, second: Words
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Two standard normal float64 numbers from two words (Box-Muller)."""
-    radius = np.sqrt(-2.0 * np.log(1.0 - uniform_numpy(first)))
-    angle = uniform_numpy(second) * (2.0 * np.pi)
-    return radius * np.cos(angle), radius * np.sin(angle)
-
-
 def lattice_hash(key: Tensor, iy: Tensor | int, ix: Tensor | int) -> Tensor:
     """Hash of a lattice node: two rounds of multiply and xor-shift on 32 bits.
 

@@ -156,12 +156,7 @@ class Synthesizer(nn.Module):
             if weights is not None:
                 raise ValueError("weights: expected choose='one' with them, got choose='all'")
             return ()
-        odds = tuple(float(w) for w in (weights if weights is not None else [1.0] * count))
-        if len(odds) != count or min(odds) < 0 or sum(odds) <= 0:
-            raise ValueError(
-                f"weights: expected {count} numbers >= 0 with a positive sum, got {weights!r}"
-            )
-        return odds
+        return checks.odds("weights", [1.0] * count if weights is None else weights, count)
 
     def _encode(self) -> None:
         self._text = recipe.encode(
@@ -348,7 +343,7 @@ class Synthesizer(nn.Module):
             call = content.settle(call, self._binding.made, known_objects)
             table, host, planes = call.table, call.host, list(call.planes)
         if self.computed:
-            host = host.cpu() if working else torch.zeros(table.shape, device="cpu")
+            host = host.cpu() if working else table.new_zeros(table.shape, device="cpu")
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
             read += pictures.compute(call, self._binding.computed)
         kept = images.dtype

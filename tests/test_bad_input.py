@@ -360,6 +360,31 @@ MAKING: dict[str, Case] = {
         ("weights", "expected 1 number", "got [1, 2]"),
         lambda: make(choose="one", weights=[1, 2]),
     ),
+    "one weight": (
+        TypeError,
+        ("weights", "expected a sequence of 1 number", "got 5"),
+        lambda: make(choose="one", weights=5),
+    ),
+    "a weight of nan": (
+        ValueError,
+        ("weights", "expected finite numbers", "nan"),
+        lambda: make(choose="one", weights=[float("nan")]),
+    ),
+    "an endless weight": (
+        ValueError,
+        ("weights", "expected finite numbers", "inf"),
+        lambda: make(choose="one", weights=[float("inf")]),
+    ),
+    "a weight beyond floats": (
+        ValueError,
+        ("weights", "finite sum", "ratios"),
+        lambda: make(choose="one", weights=[10**400]),
+    ),
+    "an index of 65 bits": (
+        ValueError,
+        ("index", "expected one integer in [-2**63, 2**63)", "got [9223372036854775808]"),
+        lambda: make()(torch.zeros(1, 3, 8, 8), index=[2**63], epoch=0),
+    ),
     "weights without sum": (
         ValueError,
         ("weights", "positive sum", "got [0]"),

@@ -326,7 +326,7 @@ class TestWithChannels:
     @pytest.mark.parametrize(("has", "wanted"), [(3, 4), (4, 3), (4, 1), (2, 3)])
     def test_anything_else_says_what_to_do(self, has: int, wanted: int) -> None:
         bank = Bank.from_tensors(pixels(channels=has))
-        with pytest.raises(ValueError, match=f"1 or {wanted} channels, got {has}; make one"):
+        with pytest.raises(ValueError, match=f"1 or {wanted} channels, got {has}; pass one"):
             bank.with_channels(wanted)
 
 

@@ -443,6 +443,18 @@ def test_an_augmentation_that_draws_late_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize(
+    "module",
+    [K.RandomHue((0.1, 0.1), p=1.0), K.RandomRGBShift(p=1.0), K.RandomJPEG(p=1.0)],
+    ids=lambda module: type(module).__name__,
+)
+def test_images_that_kornia_refuses_are_told_with_the_augmentation(module: nn.Module) -> None:
+    synth = painted(sources.Kornia(module), MASK)
+    name = type(module).__name__
+    with pytest.raises(ValueError, match=rf"^module: .*1 channels, got {name}\(.*refuses \["):
+        synth(of_dtype(torch.uint8, 1), index=range(5), epoch=0)
+
+
+@pytest.mark.parametrize(
     "module", [K.RandomCrop((8, 8), p=1.0), K.ImageSequential(K.CenterCrop((8, 8)))]
 )
 def test_an_augmentation_that_resizes_is_refused(module: nn.Module) -> None:

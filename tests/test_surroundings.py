@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 import anoaug
-from anoaug import Layer, Synthesizer, blends, masks, ops, sources
+from anoaug import Layer, Synthesizer, blends, doctor, masks, methods, ops, sources
+from anoaug.methods import pei
 from anoaug.photometric import ColorJitter
 
 IMAGES = torch.randint(
@@ -31,13 +33,34 @@ def default_device() -> Iterator[None]:
     torch.set_default_device(None)
 
 
+@contextlib.contextmanager
+def others(dtype: torch.dtype | None) -> Iterator[None]:
+    """Another default dtype, or for None another default device."""
+    try:
+        if dtype is None:
+            torch.set_default_device("meta")
+        else:
+            torch.set_default_dtype(dtype)
+        yield
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
 def equal(a: anoaug.AnomalyBatch, b: anoaug.AnomalyBatch) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
+    """Values and dtypes: ``torch.equal`` looks at the former alone."""
+    pairs = list(zip(a[:4], b[:4], strict=True))
+    return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in pairs)
 
 
-@pytest.fixture(params=["auto", "torch"])
+@pytest.fixture(params=["auto", "torch", "compiled", "one of"])
 def synth(request: pytest.FixtureRequest, bank: anoaug.TextureBank) -> Synthesizer:
-    return anoaug.create("draem", textures=bank, p=1.0, seed=0, backend=request.param)
+    options = {"p": 1.0, "seed": 0}
+    if request.param == "one of":
+        return anoaug.OneOf({"draem": 1, "cutpaste": 1}, textures=bank, **options)
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    return anoaug.create("draem", textures=bank, backend=request.param, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
@@ -51,10 +74,88 @@ def test_the_default_dtype_changes_nothing(synth: Synthesizer, dtype: torch.dtyp
     assert equal(out, expected) and out.params.table.dtype == torch.float32
 
 
-def test_the_default_device_changes_nothing(request: pytest.FixtureRequest) -> None:
-    expected = anoaug.create("cutpaste_union", p=1.0, seed=0)(IMAGES)
+@pytest.mark.parametrize("backend", ["auto", "torch", "compiled", "one of"])
+def test_the_default_device_changes_nothing(request: pytest.FixtureRequest, backend: str) -> None:
+    if backend == "compiled":
+        pytest.importorskip("numba")
+
+    def made() -> anoaug.AnomalyBatch:
+        if backend == "one of":
+            names = {"cutpaste": 1, "cutpaste_scar": 1}
+            return anoaug.OneOf(names, p=1.0, seed=0)(IMAGES, **CALL)
+        synth = anoaug.create("cutpaste_union", p=1.0, seed=0, backend=backend)
+        return synth(IMAGES, **CALL)
+
+    expected = made()
     request.getfixturevalue("default_device")
-    assert equal(anoaug.create("cutpaste_union", p=1.0, seed=0)(IMAGES), expected)
+    assert equal(made(), expected)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", anoaug.list_methods())
+def test_no_default_changes_a_method(
+    name: str, dtype: torch.dtype | None, bank: anoaug.TextureBank
+) -> None:
+    """What it computes before the render too; a dtype of None is another default device."""
+    images = torch.nn.functional.interpolate(IMAGES, scale_factor=2)
+    donors = anoaug.DonorBank.from_tensors(images.flip(0))
+    given = {"textures": bank, "donors": donors}
+    needed = {need: given[need] for need in methods.get(name).needs}
+
+    def made() -> anoaug.AnomalyBatch:
+        return anoaug.create(name, p=1.0, seed=0, **needed)(images, **CALL)
+
+    expected = made()
+    pei._boxes.cache_clear()
+    with others(dtype):
+        out = made()
+    assert equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("part", ["simplex of few pixels", "kornia"])
+def test_no_default_changes_a_source(part: str, dtype: torch.dtype | None) -> None:
+    if part == "kornia":
+        kornia = pytest.importorskip("kornia.augmentation")
+        module = kornia.ImageSequential(
+            kornia.RandomChannelDropout(p=1.0), kornia.ColorJitter(0.1, 0.1, 0.1, 0.1, p=1.0)
+        )
+        layer = Layer(masks.Rectangle(), sources.Kornia(module))
+    else:
+        layer = Layer(masks.Rectangle(height=(4, 6), width=(4, 6)), sources.Simplex())
+
+    def made() -> anoaug.AnomalyBatch:
+        return Synthesizer(layer, p=1.0, seed=0)(IMAGES, **CALL)
+
+    expected = made()
+    with others(dtype):
+        out = made()
+    assert equal(out, expected)
+
+
+def test_the_self_test_passes_on_another_default_device() -> None:
+    with others(None):
+        results = list(doctor.self_test())
+    assert results and [one for one in results if not one["passed"]] == []
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float64, torch.float16], ids=str)
+@pytest.mark.parametrize("rule", ["otsu", "choice"])
+def test_no_default_changes_what_is_prepared(rule: str, dtype: torch.dtype | None) -> None:
+    images = torch.zeros(20, 3, 40, 36, dtype=torch.uint8) + 30
+    images[..., 10:30, 8:28] = 200
+
+    def made() -> list[torch.Tensor]:
+        if rule == "otsu":
+            return [anoaug.prepare.Foreground("otsu")(images)]
+        chosen = anoaug.prepare.auto(images, count=7)
+        return [chosen.foreground(images), chosen.images]
+
+    expected = made()
+    with others(dtype):
+        out = made()
+    for one, other in zip(expected, out, strict=True):
+        assert torch.equal(one, other) and one.dtype == other.dtype
 
 
 def test_threads_are_given_back_in_the_thread_that_asked() -> None:

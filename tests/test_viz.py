@@ -357,6 +357,8 @@ def test_preview_of_every_method_is_written_whole(tmp_path, images: torch.Tensor
     pillow = pytest.importorskip("PIL.Image")
     bank = anoaug.TextureBank.procedural(2, 32)
     needed = {"textures": bank} if "textures" in anoaug.describe(name)["defaults"] else {}
+    if "donors" in anoaug.describe(name)["needs"]:
+        needed["donors"] = anoaug.DonorBank.from_tensors(images.flip(0))
     synth = anoaug.create(name, **needed, seed=0)
     sheet = viz.preview(synth, images, tmp_path / "a.png")
     with pillow.open(tmp_path / "a.png") as written:

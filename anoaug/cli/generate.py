@@ -7,7 +7,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from .. import cachefile, imagefolder
+from .. import cachefile, imagefolder, methods
 from ..generate import FORMATS, generate
 from .arguments import DEFAULT_METHODS, Commands, listed, whole
 
@@ -66,10 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         format=arguments.format,
         jobs=arguments.jobs or min(cachefile.threads(), 1 + arguments.n // _PER_JOB),
     )
+    borrowing = any("donors" in methods.get(name).needs for name in arguments.method)
+    donors = "; donors: the normal images" if borrowing and arguments.donors is None else ""
     counts = ", ".join(f"{count} {method}" for method, count in written.counts.items())
     kept = f"; {written.kept} were there already" if written.kept else ""
     total = sum(written.counts.values())
-    print(f"{written.manifest}: {total} images ({counts}) from {written.sources} normal ones{kept}")
+    done = f"{total} images ({counts}) from {written.sources} normal ones"
+    print(f"{written.manifest}: {done}{donors}{kept}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__, checks, doctor, imagefolder, methods, viz
-from ..banks import TextureBank
+from ..banks import Bank, DonorBank, TextureBank
 from ..synthesizer import Synthesizer
 from .arguments import DEFAULT_METHODS, Commands, listed, whole
 
@@ -26,6 +26,8 @@ DEMO_SEED = 840
 SECONDS = 2.0  # how long the throughput of each method is measured
 BATCH = 32
 _MEASURED_SIZE = 256
+_DONORS = 32  # at most, from each folder
+_MET = ("textures", "donors")  # needs of methods that can be met here
 
 T = TypeVar("T")
 
@@ -71,11 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         labels, images = _read(_found(arguments.paths, arguments.n), rule)
     images = images.to(device)
-    textures = _textures(arguments.textures, arguments.size)
+    banks: dict[str, Bank] = {"textures": _textures(arguments.textures, arguments.size)}
+    borrowing = [name for name in names if "donors" in methods.get(name).needs]
+    if borrowing:
+        banks["donors"] = _donors(arguments, rule, borrowing)
 
     drawn = []
     for name in _bar(names, "method"):
-        synth = _synth(name, textures, arguments, p=arguments.p)
+        synth = _synth(name, banks, arguments, p=arguments.p)
         drawn.append((synth, synth(images, index=range(len(images)), epoch=0)))
     where = _device_name(device)
     facts = [
@@ -87,17 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
     if any("textures" in methods.get(name).needs for name in names):
         folder = arguments.textures
         facts.append(f"textures: {folder.name}" if folder else "procedural textures")
+    if borrowing:
+        facts.append("donors: the images themselves")
     title = f"anoaug {__version__}"
     sheet = viz.comparison(labels, images, drawn, title=title, subtitle="  ·  ".join(facts))
     viz.save_png(sheet, out)
     print(f"{out}: {len(images)} images, {', '.join(names)}; {sheet.width} x {sheet.height} pixels")
     if arguments.demo:
-        print(_throughput_line(names, textures, arguments, device, where))
+        print(_throughput_line(names, banks, arguments, device, where))
     return 0
 
 
 def _suppliable(method: methods.Method) -> None:
-    lacking = [need for need in method.needs if need != "textures"]
+    lacking = [need for need in method.needs if need not in _MET]
     if lacking:
         raise ValueError(
             f"preview: {method.name} needs {' and '.join(lacking)}, which this command cannot "
@@ -133,12 +140,38 @@ def _textures(folder: Path | None, size: int) -> TextureBank:
     return TextureBank.from_folder(folder, size=size)
 
 
+def _donors(
+    arguments: argparse.Namespace, rule: imagefolder.Rule, borrowing: Sequence[str]
+) -> DonorBank:
+    """Images that methods may take patches from: those of the command."""
+    if arguments.demo:
+        return _demo_donors(arguments.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the images shown were read with the same warnings
+        names, images = _read(_found(arguments.paths, max(_DONORS, arguments.n)), rule)
+    if len(images) == 1:
+        warnings.warn(
+            f"{', '.join(borrowing)} takes patches from other images, and here is one image alone: "
+            "give its folder",
+            stacklevel=2,
+        )
+    return DonorBank.from_tensors(images, names)
+
+
+def _demo_donors(size: int) -> DonorBank:
+    # Mirrored: an image's patch, laid over its own place, would show nothing.
+    return DonorBank.from_tensors(demo_images(size).flip(3), DEMO_IMAGES)
+
+
 def _synth(
-    name: str, textures: TextureBank, arguments: argparse.Namespace, p: float
+    name: str, banks: Mapping[str, Bank], arguments: argparse.Namespace, p: float
 ) -> Synthesizer:
     keywords: dict[str, Any] = {"p": p, "seed": arguments.seed, "backend": arguments.backend}
-    if "textures" in methods.get(name).defaults():
-        keywords["textures"] = textures
+    method = methods.get(name)
+    if "textures" in method.defaults():
+        keywords["textures"] = banks["textures"]
+    if "donors" in method.needs:
+        keywords["donors"] = banks["donors"]
     return methods.create(name, **keywords)
 
 
@@ -196,7 +229,7 @@ def _read(
             except MemoryError:
                 raise
             except Exception as error:  # Pillow's plugins raise many types on damaged files
-                broken.append(f"{path} ({_reason(error)})")
+                broken.append(f"{path} ({imagefolder.why(error)})")
             if len(kept) == wanted:
                 break
         if not kept:
@@ -206,14 +239,6 @@ def _read(
         labels += [candidates[at][0] for at in sorted(kept)]
         images += [kept[at] for at in sorted(kept)]
     return labels, torch.stack(images)
-
-
-def _reason(error: Exception) -> str:
-    # Pillow names the buffer it was given, by its address.
-    if isinstance(error, checks.require("PIL", "images").UnidentifiedImageError):
-        return "no image that Pillow knows"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
 
 
 def demo_images(size: int = 256) -> Tensor:
@@ -245,15 +270,17 @@ def demo_images(size: int = 256) -> Tensor:
 
 def _throughput_line(
     names: Sequence[str],
-    textures: TextureBank,
+    banks: Mapping[str, Bank],
     arguments: argparse.Namespace,
     device: torch.device,
     where: str,
 ) -> str:
     images = demo_images(_MEASURED_SIZE).repeat(-(-BATCH // len(DEMO_IMAGES)), 1, 1, 1)[:BATCH]
+    if "donors" in banks:
+        banks = {**banks, "donors": _demo_donors(_MEASURED_SIZE)}
     rates = []
     for name in names:
-        synth = _synth(name, textures, arguments, p=1.0)
+        synth = _synth(name, banks, arguments, p=1.0)
         rates.append(f"{name} {throughput(synth, images.to(device), SECONDS):,.0f} images/s")
     if device.type == "cpu":
         where = "cpu, one thread"

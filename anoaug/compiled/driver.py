@@ -82,10 +82,10 @@ def render(
     read = read.contiguous(memory_format=memory)
     # A float image may become another float; an integer one keeps its dtype or is normalised.
     dtype = wanted.dtype if wanted.dtype in _NATIVE else torch.float32
-    out = torch.empty(image.shape, dtype=dtype, memory_format=memory)
+    out = torch.empty(image.shape, dtype=dtype, device="cpu", memory_format=memory)
     clean = torch.empty_like(out) if wanted.clean else out.new_empty(0)
-    mask = torch.zeros(samples, 1, height, width)
-    label, kind = torch.zeros(2, samples, dtype=torch.int64)
+    mask = torch.zeros(samples, 1, height, width, dtype=torch.float32, device="cpu")
+    label, kind = torch.zeros(2, samples, dtype=torch.int64, device="cpu")
     lines, target = _in_memory(read, channels_last), _in_memory(out, channels_last)
     untouched = _in_memory(clean, channels_last) if wanted.clean else target
     plane = height * width
@@ -156,7 +156,7 @@ def field(
     table: Tensor, banks: Sequence[Tensor], layout: Layout, height: int, width: int
 ) -> Tensor:
     """Signed level of the first layer's mask; as ``reference.render.field``."""
-    out = torch.empty(len(table), 1, height, width)
+    out = torch.empty(len(table), 1, height, width, dtype=torch.float32, device="cpu")
     parsed = program(layout)
     flat, _, _ = _flat_banks(banks, layout)
     steps = parsed.steps[: parsed.spans[1]]

@@ -1,21 +1,22 @@
 """The loops over samples and rows that the compiled backend runs, outside Python and its lock.
 
 Their binaries are cached on disk. Numba keys them by the source of this file alone, so that a hash
-of the whole package goes into every key.
+of the whole package, and of the constants it takes from elsewhere, goes into every key.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from ..recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE
-from . import blends, masks, sources
+from ..recipe import ACTIVE, KIND, MIN_AREA, SPEC_VERSION, TOLERANCE
+from . import arrays, blends, masks, noise, numbers, sources
 from .arrays import Columns
 from .numbers import ONE, ZERO, F, U, round_clip
 
@@ -30,7 +31,23 @@ PIXELS = 1024
 def _digest() -> str:
     here = Path(__file__).parent
     text = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
-    return hashlib.sha256(text).hexdigest()
+    return hashlib.sha256(text + repr(_constants()).encode()).hexdigest()
+
+
+def _constants() -> list[tuple[str, Any]]:
+    """The numbers that are compiled in, by name: most of them come from other files."""
+    holders = [arrays, blends, masks, noise, numbers, sources, sys.modules[__name__]]
+    found: list[tuple[str, Any]] = [("SPEC_VERSION", SPEC_VERSION)]
+    for holder in holders:
+        named = sorted(vars(holder).items())
+        found += [(f"{holder.__name__}.{key}", one) for key, one in named if _is_constant(one)]
+    return found
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_constant(one) for one in value)
+    return isinstance(value, (bool, int, float, np.generic))
 
 
 @njit

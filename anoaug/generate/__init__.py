@@ -39,7 +39,7 @@ from .survey import Source
 
 __all__ = ["FORMATS", "MANIFEST", "Written", "generate", "replay"]
 
-_FORMAT = 1  # of the manifest
+_FORMAT = 2  # of the manifest
 
 Folder = str | os.PathLike[str]
 
@@ -151,6 +151,7 @@ def generate(
     given = banks(settings, root, _path(textures), _path(donors), progress)
     synths = synthesizers(settings, given)
     _check_slots(synths, masks)
+    _check_sizes(synths, plan)
     header = _header(plan, given, {"textures": _name(textures), "donors": _name(donors)})
     if masks is not None:
         header["foreground"] = survey.digest_of_files(masks, sorted(mask_of.values()))
@@ -215,6 +216,11 @@ def replay(
     """
     root, masks = Path(folder).expanduser(), _path(foreground)
     header, entries = read(Path(out).expanduser())
+    if header["format"] != _FORMAT:
+        raise ValueError(
+            f"out: expected a manifest of format {_FORMAT}, got {header['format']}; use the anoaug "
+            f"that wrote it, {header['anoaug']}"
+        )
     entry = next((each for each in entries if each["number"] == number), None)
     if entry is None or entry["method"] is None:
         raise ValueError(f"number: expected an anomalous image of the manifest, got {number}")
@@ -229,7 +235,8 @@ def replay(
     )[entry["method"]]
     images = survey.pixels(root, source, settings.rule(source))
     mask_of = {} if masks is None else survey.foregrounds(masks, [source])
-    given = worker.call_keywords(synth, source, images, masks, mask_of, settings.resize)
+    given, within = worker.call_keywords(synth, source, images, masks, mask_of, settings.resize)
+    _check_within(entry, within, masks)
     layout = recipe.layout_of(synth.laws(entry["channels"], torch.uint8))
     table = worker.table_of(entry["table"])
     params = Params(table, layout, tuple(entry["banks"]), (height, width))
@@ -264,10 +271,43 @@ def _check_apart(folder: Path, out: Path) -> None:
 def _check_slots(synths: Mapping[str, Any], masks: Path | None) -> None:
     for name, synth in synths.items():
         wanted = [slot for slot in synth.slots if slot not in synth._binding.finders]
-        lacking = [slot for slot in wanted if slot != "foreground" or masks is None]
+        there = masks is not None or synth.foreground is not None
+        lacking = [slot for slot in wanted if slot != "foreground" or not there]
         if lacking:
             mend = "give foreground" if lacking == ["foreground"] else "call it from Python"
             raise ValueError(f"methods: {name} needs {' and '.join(lacking)}; {mend}")
+
+
+def _check_sizes(synths: Mapping[str, Any], plan: Plan) -> None:
+    """Refuse images of several sizes to methods whose donors must have the image's."""
+    size = plan.settings.donor_size
+    others = [one for one in map(plan.settings.rule, plan.sources) if one.size != size]
+    borrowing = [name for name in synths if "donors" in methods.get(name).needs]
+    for name in borrowing if others else ():
+        like = torch.empty((1, others[0].channels, *others[0].size), dtype=torch.uint8)
+        try:
+            synths[name].sample(like, index=[0], epoch=0)
+            fits = not synths[name]._binding.seeking
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"size: expected one for {name}, whose donors have the images' size, and those are "
+                f"of {size} pixels, of {others[0].size} and perhaps more; give size"
+            )
+
+
+def _check_within(entry: Mapping[str, Any], within: str | None, masks: Path | None) -> None:
+    """Refuse to replay with a foreground other than an image was made with."""
+    wanted = entry["foreground_sha256"]
+    if within == wanted:
+        return
+    found = "none" if masks is None else f"another for {entry['source']} in {str(masks)!r}"
+    mend = "leave it out" if wanted is None else "give the folder that generate() had"
+    made = "no foreground" if wanted is None else "the foreground"
+    raise ValueError(
+        f"foreground: expected {made} that the image was made with, got {found}; {mend}"
+    )
 
 
 def _make_folders(plan: Plan, out: Path) -> None:

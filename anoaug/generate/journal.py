@@ -79,14 +79,16 @@ class Journal:
         self._header = plain(header)
         self._lines: dict[int, str] = {}
         self._stream: BinaryIO | None = None
+        self._anew = False
         if out.exists() and not out.is_dir():
             raise ValueError(f"out: expected a folder, got the file {str(out)!r}; change the name")
         found = [path for path in (out / MANIFEST, self._place / _JOURNAL) if path.is_file()]
         if found:
             head, *lines = found[0].read_text(encoding="utf-8", errors="replace").split("\n")
             there = _parsed(head)
-            # After a power cut a journal may be there without its content: it begins anew.
-            if there is not None or found[0].name == MANIFEST:
+            # A run that failed before its first image binds nobody, nor does what a power cut left.
+            self._anew = found[0].name == _JOURNAL and (there is None or not self._has_files())
+            if not self._anew:
                 self._compare(there or {}, json.loads(self._header))
                 self._keep_sound(lines)
         elif out.is_dir() and any(path.name != UNFINISHED for path in out.iterdir()):
@@ -110,6 +112,10 @@ class Journal:
             self._place.mkdir(parents=True, exist_ok=True)
             for path in self._place.glob("*.tmp"):  # of a run that was killed
                 path.unlink()
+            if self._anew:  # a folder without images would pass for a kind of defect
+                for path in sorted(self._folders(), reverse=True):
+                    if not any(path.iterdir()):
+                        path.rmdir()
         except OSError as error:
             raise explained(self._place, error) from error
         # Anew and in one step: what was left of a killed run may end in half a line.
@@ -141,6 +147,15 @@ class Journal:
         shutil.rmtree(self._place)
         return self._out / MANIFEST
 
+    def _folders(self) -> list[Path]:
+        """Every folder of images, a folder before those in it."""
+        inside = (path for path in self._out.iterdir() if path.name != UNFINISHED)
+        tops = sorted(path for path in inside if path.is_dir() and not path.is_symlink())
+        return [path for top in tops for path in (top, *top.rglob("*")) if path.is_dir()]
+
+    def _has_files(self) -> bool:
+        return any(path.is_file() for top in self._folders() for path in top.iterdir())
+
     def _text(self) -> bytes:
         lines = [self._header, *(self._lines[number] for number in sorted(self._lines))]
         return "".join(f"{line}\n" for line in lines).encode()
@@ -149,6 +164,8 @@ class Journal:
         old, new = dict(_leaves(there)), dict(_leaves(here))
         differing = [key for key in {**new, **old} if old.get(key) != new.get(key)]
         if differing:
+            # What is told of the methods follows from the settings.
+            differing = [key for key in differing if not key.startswith("methods.")] or differing
             told = [
                 f"{key.removeprefix('settings.')} was {old.get(key)!r}, is {new.get(key)!r}"
                 for key in differing
@@ -202,7 +219,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 def _leaves(data: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _leaves(value, f"{above}{key}.")
         else:
             yield above + key, value

@@ -84,9 +84,7 @@ def _looked_at(path: Path) -> tuple[str, tuple[int, int], int] | str:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise many types on damaged files
-        if isinstance(error, checks.require("PIL", "images").UnidentifiedImageError):
-            return "no image that Pillow knows"
-        return " ".join(str(error).split()) or type(error).__name__
+        return imagefolder.why(error)
     return hashlib.sha256(content).hexdigest(), (height, width), 1 if grey else 3
 
 
@@ -161,18 +159,21 @@ def pixels(folder: Path, source: Source, rule: imagefolder.Rule) -> Tensor:
     return torch.from_numpy(imagefolder.decode(content, rule).copy())[None]
 
 
-def foreground(path: Path, size: tuple[int, int], resize: str) -> Tensor:
+def foreground(path: Path, size: tuple[int, int], resize: str) -> tuple[Tensor, str]:
     """A mask uint8 ``[1, 1, h, w]``: 1 where it is above half of its own greatest value.
 
-    So masks of {0, 1}, of {0, 255} and lossy ones are all understood.
+    So masks of {0, 1}, of {0, 255} and lossy ones are all understood. With it comes the file's
+    SHA-256 in hexadecimal.
 
     Raises:
         ValueError: No readable image.
     """
+    content = path.read_bytes()
     try:
-        level: Any = imagefolder.decode(path.read_bytes(), imagefolder.Rule(size, 1, resize))
+        level: Any = imagefolder.decode(content, imagefolder.Rule(size, 1, resize))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise many types on damaged files
         raise ValueError(f"foreground: {str(path)!r} cannot be read as an image") from error
-    return torch.from_numpy((2 * level.astype(np.int32) > int(level.max())).astype(np.uint8))[None]
+    mask = (2 * level.astype(np.int32) > int(level.max())).astype(np.uint8)
+    return torch.from_numpy(mask)[None], hashlib.sha256(content).hexdigest()

@@ -66,13 +66,17 @@ class Maker:
             files = {"image": journal.write(self.out, name, self._encoded(pixels[0]))}
             drawn: dict[str, Any] = {}
         else:
-            source, batch, epoch = self.drawn(task)
+            source, batch, epoch, within = self.drawn(task)
             mask = (batch.mask[0] > 0).to(torch.uint8) * 255
             files = {
                 "image": journal.write(self.out, name, self._encoded(batch.image[0])),
                 "mask": journal.write(self.out, mask_name, encoded(mask, "png")),
             }
-            drawn = {"epoch": epoch, **described(self.synths[task.method], batch)}
+            drawn = {
+                "foreground_sha256": within,
+                "epoch": epoch,
+                **described(self.synths[task.method], batch),
+            }
             pixels = batch.image
         entry = {
             "number": number,
@@ -90,8 +94,10 @@ class Maker:
             entry |= {"spec": recipe.SPEC_VERSION}
         return journal.plain({**entry, "sha256": files})
 
-    def drawn(self, task: Task) -> tuple[Source, AnomalyBatch, int]:
+    def drawn(self, task: Task) -> tuple[Source, AnomalyBatch, int, str | None]:
         """The first draw that leaves a trace: the normal image, what became of it, and the epoch.
+
+        Last comes the SHA-256 of the foreground's file, None without one.
 
         Raises:
             ValueError: None of many does.
@@ -101,11 +107,13 @@ class Maker:
             if epoch % _PATIENCE == 0:
                 source = self.plan.source(task, epoch // _PATIENCE)
                 images = survey.pixels(self.folder, source, self.plan.settings.rule(source))
-                given = call_keywords(synth, source, images, self.masks, self.mask_of, resize)
+                given, within = call_keywords(
+                    synth, source, images, self.masks, self.mask_of, resize
+                )
             batch = synth(images, index=[task.number], epoch=epoch, **given)
             # A patch of a flat image may land on its like: a mask without an anomaly.
             if int(batch.label[0]) and not torch.equal(batch.image, images):
-                return source, batch, epoch
+                return source, batch, epoch, within
         raise ValueError(
             f"{task.method}: {_DRAWS} draws left no anomaly, the last on {source.name}; are the "
             "foregrounds empty, or min_area too large?"
@@ -122,16 +130,20 @@ def call_keywords(
     masks: Path | None,
     mask_of: dict[str, str],
     resize: str,
-) -> dict[str, Any]:
-    """The keywords of a synthesizer's call on an image: its category and foreground."""
+) -> tuple[dict[str, Any], str | None]:
+    """The keywords of a synthesizer's call on an image: its category and foreground.
+
+    Beside them the SHA-256 of the foreground's file, None without one.
+    """
     given: dict[str, Any] = {}
+    within = None
     if source.category in synth.categories:
         given["category"] = source.category
     if masks is not None:
         size = (images.shape[2], images.shape[3])
         path = masks / mask_of[source.name]
-        given["foreground"] = survey.foreground(path, size, resize)
-    return given
+        given["foreground"], within = survey.foreground(path, size, resize)
+    return given, within
 
 
 def encoded(pixels: Tensor, kind: str) -> bytes:
@@ -181,7 +193,8 @@ def parameters(synth: Synthesizer, batch: AnomalyBatch) -> dict[str, Any]:
             if column == "gate" or values[name].size > _WIDE:
                 continue
             found[name] = _readable(name, values[name][0], bits[name][0])
-            if column == "image" and bank is not None:
+            # Masks of shapes have images of their own.
+            if column == "image" and bank is not None and ".source." in name:
                 found[name] = bank.names[int(bits[name][0])]
     return found
 

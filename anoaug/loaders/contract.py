@@ -189,7 +189,7 @@ class BatchContract:
             epoch=epoch,
             category=_optional(out, self.category),
             foreground=_optional(out, self.foreground),
-            slots=given,
+            slots=given or None,
             mask=None if mask in given else _optional(out, mask),
             label=_optional(out, label),
         )

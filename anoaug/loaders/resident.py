@@ -6,6 +6,7 @@ an epoch that of :mod:`anoaug.loaders.epochs`, synthesis that of AnomalyLoader.
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -47,15 +48,15 @@ class ResidentDataset(Dataset[dict[str, Any]]):
     A batch is a dict, ready for ``synth(batch["image"], index=batch["index"], epoch=epoch,
     category=batch.get("category"))``:
 
-    * ``"image"``: uint8 ``(B, C, H, W)`` on ``device``. Consecutive images are a view of the data
-      set's own memory: read only, as ``bank.data`` is;
+    * ``"image"``: uint8 ``(B, C, H, W)`` on ``device``, a copy: what is done to it in place is
+      not done to the data set;
     * ``"index"``: int64 ``[B]`` on the host, where sampling reads it;
     * ``"name"``: file names relative to the folder, a list;
     * ``"category"``: names, a list, if there are categories;
     * ``"mask"`` (uint8 ``(B, 1, H, W)``, 0 or 1) and ``"label"`` (int64 ``[B]``), both on
       ``device``, of a test split.
 
-    It is also a map-style data set, one such sample at an index, for a DataLoader, which
+    It is also a map-style data set, one such sample at an integer, for a DataLoader, which
     AnomalyLoader then takes as it is: the index is in the samples. Workers of a DataLoader are
     processes, so leave the images on the CPU for them, where they share one map of the cache file.
 
@@ -213,8 +214,10 @@ class ResidentDataset(Dataset[dict[str, Any]]):
             batch_size: Images per batch and rank.
             synth: Batches go through it as :class:`AnomalyLoader` says: ``"image"`` is then its
                 output, and ``"mask"``, ``"label"``, ``"kind"``, ``"clean"`` and
-                ``"anomaly_params"`` are there. In eval mode images pass through; the real masks of
-                a test split are kept.
+                ``"anomaly_params"`` are there. In eval mode images pass through. Through a data
+                set with labels, as a test split is, they do so in any mode: normalised as in
+                training, with their real masks and labels. The synthesizer is left as it is: the
+                loader has its own, which shares the banks.
             shuffle: Another order in each epoch; False keeps the order of the names.
             seed: Of the order, 64 bits; None takes ``torch.initial_seed()``.
             epoch: The epoch of the first iteration; each further one is the next.
@@ -239,6 +242,8 @@ class ResidentDataset(Dataset[dict[str, Any]]):
         if synth is None:
             plain.set_epoch(epoch)
             return plain
+        if self.label is not None and isinstance(synth, Synthesizer):
+            synth = _passing(synth)
         loader = AnomalyLoader(plain, synth, self.device if self.device.type != "cpu" else None)
         loader.set_epoch(epoch)
         return loader
@@ -247,6 +252,11 @@ class ResidentDataset(Dataset[dict[str, Any]]):
         return len(self.bank)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if isinstance(index, slice):
+            raise TypeError(
+                f"index: expected an integer, got {index!r}; data.take(torch.arange(0, 2)) gives "
+                "a batch, torch.utils.data.Subset(data, range(0, 2)) a smaller data set"
+            )
         number = range(len(self))[index]  # negative ones count from the end, as in a list
         one = self.take(torch.tensor([number], dtype=torch.int64, device="cpu"))
         return {key: value[0] for key, value in one.items()} | {"index": number}
@@ -279,7 +289,8 @@ class ResidentDataset(Dataset[dict[str, Any]]):
             placed = moved(rows, self.device)
         parts = {"image": self.bank.data} | ({} if self.masks is None else {"mask": self.masks})
         batch: dict[str, Any] = {
-            key: self._pinned[key].take(numbers) if self._pinned else _taken(part, numbers, placed)
+            # Never a view: what a caller does to a batch in place would stay in the data set.
+            key: self._pinned[key].take(numbers) if self._pinned else part.index_select(0, placed)
             for key, part in parts.items()
         }
         if self._label is not None:
@@ -365,12 +376,13 @@ def _fits(bank: Bank, masks: Tensor | None, device: torch.device) -> bool:
     return False
 
 
-def _taken(data: Tensor, numbers: list[int], placed: Tensor) -> Tensor:
-    """Rows of a tensor: a view if they follow each other, else a copy."""
-    first = numbers[0] if numbers else 0
-    if numbers == list(range(first, first + len(numbers))):
-        return data[first : first + len(numbers)]
-    return data.index_select(0, placed)
+def _passing(synth: Synthesizer) -> Synthesizer:
+    """A twin that lets images through: mode, seed and epoch are its own, banks are shared."""
+    twin = copy.copy(synth)
+    # Not eval(): that would reach into modules which the two have in common.
+    twin.training, twin.active = False, "train"
+    twin._numbering = synth._numbering.copy()
+    return twin
 
 
 def _restored(

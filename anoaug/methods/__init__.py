@@ -196,7 +196,11 @@ def _hint(keyword: str, known: dict[str, Any]) -> str:
     if said in _ELSEWHERE:
         return _ELSEWHERE[said]
     meant = _SYNONYMS.get(said, said)
-    return f"did you mean {meant}?" if meant in known else checks.nearest(said, known)
+    if meant in known:
+        return f"did you mean {meant}?"
+    # Data that a method does not take were hardly meant for another of its keywords.
+    others = sorted(name for name, other in _METHODS.items() if keyword in other.needs)
+    return f"it is for {', '.join(others)}" if others else checks.nearest(said, known)
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ Range = tuple[float, float]
 @functools.lru_cache(maxsize=1)
 def _boxes() -> ShapeBank:
     """One square: stretched it is any rectangle."""
-    return ShapeBank.from_masks(torch.ones(1, 1, 8, 8), size=64, kinds=["box"])
+    square = torch.ones(1, 1, 8, 8, dtype=torch.float32, device="cpu")
+    return ShapeBank.from_masks(square, size=64, kinds=["box"])
 
 
 @method(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -170,15 +168,7 @@ class OneOf(Synthesizer):
                 missing = [name for name in self.names if name not in value]
                 raise ValueError(f"weights: expected one for each member, got none for {missing}")
             value = [value[name] for name in self.names]
-        odds = list(value)
-        if not all(isinstance(w, Real) and 0 <= w < math.inf for w in odds):
-            raise ValueError(f"weights: expected numbers >= 0, got {odds}; 0 leaves a member out")
-        if len(odds) != len(self.names) or sum(odds) <= 0:
-            raise ValueError(
-                f"weights: expected {len(self.names)} with a positive sum, got {odds}; "
-                "p=0 makes no anomalies"
-            )
-        self._weights = tuple(float(w) for w in odds)
+        self._weights = checks.odds("weights", value, len(self.names))
 
     def _choose(self, index: Tensor, state: Tensor) -> Tensor:
         """Which member each of the numbered samples gets, int64 ``[B]``.
@@ -304,7 +294,8 @@ class OneOf(Synthesizer):
         choice = self._choose(index, state)
         categories = self._binding.category(category, len(images))
         layout, width = self._layout(images)
-        table = torch.zeros((len(images), width), device="cpu", pin_memory=images.is_cuda)
+        like: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+        table = torch.zeros((len(images), width), **like, pin_memory=images.is_cuda)
         for k in choice.unique().tolist():  # host: so far all is there
             rows = (choice == k).nonzero()[:, 0]
             numbers = self._categories[k][categories[rows]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import foregrounds, methods
 from ..methods.inputs import as_donors, as_textures
+from ..pictures import chain
 from ..sources import BatchDonor
 from ..synthesizer import Synthesizer
 
@@ -25,6 +26,12 @@ _BANKS: dict[str, Callable[[Any], Any]] = {"textures": as_textures, "donors": as
 
 def pairs_of(members: Any) -> list[tuple[Member, float]]:
     """Members with their weights."""
+    if not isinstance(members, Iterable) or isinstance(members, (str, bytes)):
+        raise TypeError(
+            "members: expected a mapping or pairs (member, weight), got "
+            f"{members if isinstance(members, str) else type(members).__name__!r}; "
+            "for example {'draem': 0.5, 'cutpaste': 0.5}"
+        )
     pairs = list(members.items() if isinstance(members, Mapping) else members)
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -100,7 +107,8 @@ def check_member(name: str, member: Synthesizer) -> None:
             f"members: expected none with a normal_transform, got {name}, which would transform "
             "its own rows only; give normal_transform= to the OneOf"
         )
-    if any(isinstance(layer.source, BatchDonor) for layer in member.layers):
+    held = (source for layer in member.layers for source in chain(layer.source))
+    if any(isinstance(source, BatchDonor) for source in held):
         raise ValueError(
             f"members: expected sources that need no other row, got {name} with donors from the "
             "batch, of which it would see its own rows only; give it a DonorBank with donors=, or "

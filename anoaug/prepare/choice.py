@@ -142,7 +142,13 @@ def auto(
 def _spread(images: Tensor, count: int) -> Tensor:
     if len(images) <= count:
         return images
-    return images[torch.linspace(0, len(images) - 1, count).round().long().to(images.device)]
+    return images[_places(len(images), count).to(images.device)]
+
+
+def _places(total: int, count: int) -> Tensor:
+    """``count`` numbers below ``total``, evenly spread, int64 on the CPU."""
+    spread = torch.linspace(0, total - 1, count, dtype=torch.float32, device="cpu")
+    return spread.round().long()
 
 
 def _read(folder: Path, size: int | tuple[int, int], count: int) -> Tensor:
@@ -157,8 +163,7 @@ def _read(folder: Path, size: int | tuple[int, int], count: int) -> Tensor:
         )
     names = sorted(labels)
     if len(names) > count:
-        places = torch.linspace(0, len(names) - 1, count).round().long().tolist()
-        names = [names[place] for place in places]
+        names = [names[place] for place in _places(len(names), count).tolist()]
     rule = imagefolder.Rule(imagefolder.pair(size))
     return imagefolder.load(folder, names, rule, cache=False, progress=False).data
 

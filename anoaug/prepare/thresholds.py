@@ -20,7 +20,7 @@ def histogram(levels: Tensor) -> Tensor:
     """Pixels of each grey level: uint8 ``(B, 1, H, W)`` to int64 ``[B, 256]``."""
     flat = levels.flatten(1)
     if flat.device.type == "cpu":
-        first = 256 * torch.arange(len(flat))[:, None]
+        first = 256 * torch.arange(len(flat), device="cpu")[:, None]
         counts = torch.bincount((flat + first).flatten(), minlength=256 * len(flat))
         return counts.view(len(flat), 256)
     return scattered_histogram(flat)

@@ -122,6 +122,8 @@ def bounds(region: Tensor) -> Tensor:
         line = (region[:, 0] > 0).any(axis - 1)
         first = line.to(torch.int32).argmax(1)
         last = line.shape[1] - 1 - line.flip(1).to(torch.int32).argmax(1)
-        found.append(((first + last) * 0.5, (last - first + 1).clamp(min=1) * 0.5))
+        # Whole numbers times 0.5 would be of torch's default dtype.
+        total, length = ((first + last).float(), (last - first + 1).clamp(min=1).float())
+        found.append((total * 0.5, length * 0.5))
     (cy, half_h), (cx, half_w) = found
     return torch.stack([cy, cx, half_h, half_w], 1)

@@ -36,6 +36,15 @@ def test_it_writes_a_data_set_and_says_so(run, folder: Path, tmp_path: Path):
     assert len(lines) == 4
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_donors_are_the_normal_images_and_it_says_so(run, folder: Path, monkeypatch, given: bool):
+    monkeypatch.setenv("ANOAUG_CACHE", str(folder.parent / "cache"))
+    more = ("--donors", folder) if given else ()
+    result = run("generate", folder, "-o", "out", "-m", "nsa,fpi,pii", "-n", 3, *more)
+    assert (result.code, result.err) == (0, "")
+    assert ("; donors: the normal images" in result.out) is not given
+
+
 def test_every_option_arrives(run, called):
     line = (
         "generate in -o out -n 7 -m draem,cutpaste --set area=0.05,0.2 --set draem.opacity=0.5 "
@@ -96,7 +105,7 @@ def test_an_interrupt_says_how_to_go_on(run, monkeypatch: pytest.MonkeyPatch):
         ("generate normal -o out --size 9", "whole number from 16"),
         ("generate normal -o out --size 32x32x3", "PIXELS or HEIGHTxWIDTH"),
         ("generate normal -o out --set area", "expected KEY=VALUE, got 'area'"),
-        ("generate normal -o out --set aera=1", "did you mean area or"),
+        ("generate normal -o out --set aera=1", "did you mean area?"),
         ("generate normal -o out -m cutpaste --set area=1,0.5", "area"),
         ("generate normal -o out -m cutpaste --set area=big", "area"),
         ("generate normal -o out --resize fit", "'stretch', 'crop'"),

@@ -180,6 +180,39 @@ def test_preview_of_tests_or_masks_is_warned_of(
     assert result.err.count("not known to be normal; give train/good") == warned
 
 
+@pytest.mark.parametrize("name", ["nsa", "fpi", "pii"])
+def test_donors_are_the_images_themselves(run, folder: Path, tmp_path, monkeypatch, name: str):
+    shown = []
+    real = viz.comparison
+    monkeypatch.setattr(
+        viz, "comparison", lambda *parts, **facts: shown.append((parts, facts)) or real(*parts)
+    )
+    result = run("preview", folder, "-m", name, "--size", SIZE, "-n", 2)
+    assert (result.code, result.err) == (0, "")
+    ((_, images, ((synth, batch),)), facts) = shown[0]
+    assert facts["subtitle"].endswith("donors: the images themselves")
+    (layer, *_) = synth.layers
+    donors = getattr(layer.source, "source", layer.source).bank
+    assert donors.names == ("a.png", "b.png", "c.png")
+    assert torch.equal(
+        donors.data, torch.stack([tensor_of(folder / f"{name}.png") for name in "abc"])
+    )
+    assert not torch.equal(batch.image, images)
+
+
+def test_a_single_image_has_no_donors(run, folder: Path):
+    result = run("preview", folder / "a.png", "-m", "fpi", "--size", SIZE)
+    assert result.code == 0
+    assert "fpi takes patches from other images, and here is one image alone" in result.err
+
+
+def test_the_demo_borrows_from_its_own_images(run, tmp_path: Path, monkeypatch):
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(preview, "BATCH", 2)
+    result = run("preview", "--demo", "--size", 64, "-m", "nsa", "--out", "demo.png")
+    assert result.code == 0 and "throughput: nsa " in result.out
+
+
 def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch):
     needy = methods.Method(
         "needy", methods.get("cutpaste").build, "external", "", "", (), (), (), ("bank",)

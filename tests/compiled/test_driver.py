@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from tests.recipes import RECIPES, check, make, pictures
 
 pytest.importorskip("numba")
 
-from anoaug.compiled import blends, driver  # noqa: E402
+from anoaug.compiled import blends, driver, loops, noise, numbers  # noqa: E402
 from anoaug.compiled import masks as compiled_masks  # noqa: E402
 from anoaug.compiled import sources as compiled_sources  # noqa: E402
 
@@ -34,6 +35,41 @@ def parts_of(module: Any, first: str) -> set[str]:
         and value.__module__ == module.__name__
         and value.__code__.co_varnames[:1] == (first,)
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (loops, "TOLERANCE"),
+        (numbers, "_UNIT"),
+        (noise, "_GAIN"),
+        (compiled_masks, "CHANNEL_KEY"),
+        (compiled_sources, "BILINEAR"),
+        (loops, "SPEC_VERSION"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given.__name__.rsplit(".", 1)[1],
+)
+def test_binaries_go_by_every_constant(
+    module: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = loops._digest.__wrapped__()
+    assert loops._digest.__wrapped__() == before
+    value = getattr(module, name)
+    monkeypatch.setattr(module, name, type(value)(value + 1))
+    assert loops._digest.__wrapped__() != before
+
+
+def test_every_constant_of_other_files_is_among_them() -> None:
+    """What a compiled function reads from its module's globals, as Numba sees it."""
+    known = {name for name, _ in loops._constants()}
+    for module in (blends, compiled_masks, noise, numbers, compiled_sources, loops):
+        functions = [one.py_func for one in vars(module).values() if hasattr(one, "py_func")]
+        assert functions
+        for function in functions:
+            for name, value in inspect.getclosurevars(function).globals.items():
+                plain = not callable(value) and not inspect.ismodule(value)
+                holder = function.__module__
+                assert not plain or f"{holder}.{name}" in known, (holder, name)
 
 
 def test_every_part_has_a_twin() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -203,6 +204,36 @@ def test_a_replay_from_other_folders_is_refused(folder: Path, tmp_path: Path, te
         replay(tmp_path / "out", 0, folder, textures=textures)
 
 
+def test_a_replay_wants_the_foreground_of_the_image(folder: Path, tmp_path: Path):
+    inside = np.zeros((40, 48), np.uint8)
+    for name, column in (("left", 0), ("right", 24)):
+        (tmp_path / name).mkdir()
+        inside[:], inside[:, column : column + 24] = 0, 255
+        for path in folder.iterdir():
+            pillow.fromarray(inside).save(tmp_path / name / path.name)
+    make(folder, tmp_path / "within", 1, "cutpaste", foreground=tmp_path / "left")
+    make(folder, tmp_path / "anywhere", 1, "cutpaste")
+    (line,) = entries(tmp_path / "within")
+    left = tmp_path / "left" / line["source"]
+    assert line["foreground_sha256"] == hashlib.sha256(left.read_bytes()).hexdigest()
+    for out, given, told in (
+        ("within", None, "expected the foreground that the image was made with, got none"),
+        ("within", tmp_path / "right", "the foreground that the image was made with, got another"),
+        ("anywhere", tmp_path / "left", "expected no foreground that the image was made with"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            replay(tmp_path / out, 0, folder, foreground=given)
+    replay(tmp_path / "within", 0, folder, foreground=tmp_path / "left")
+
+
+def test_a_manifest_of_another_format_is_refused(folder: Path, tmp_path: Path):
+    make(folder, tmp_path / "out", 1, "cutpaste")
+    path = tmp_path / "out/manifest.jsonl"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1', 1))
+    with pytest.raises(ValueError, match="expected a manifest of format 2, got 1; use the anoaug"):
+        replay(tmp_path / "out", 0, folder)
+
+
 # ---- refusals ------------------------------------------------------------------------------------
 
 
@@ -215,6 +246,8 @@ def test_a_replay_from_other_folders_is_refused(folder: Path, tmp_path: Path, te
         ({"n": 1}, "n: expected at least one image per method, 2, got 1"),
         ({"jobs": 0}, "jobs: expected at least 1"),
         ({"size": 0}, "size: expected a positive integer"),
+        ({"size": 64.0}, "size: expected an integer or a pair (height, width), got 64.0"),
+        ({"size": (8, 8, 8)}, "size: expected an integer or a pair (height, width), got (8, 8, 8)"),
         ({"resize": "fit"}, "resize: expected one of"),
         ({"format": "jpg"}, "format: expected one of"),
         ({"keywords": {"aera": 1}}, "aera: no keyword of cutpaste, cutpaste_scar; did you mean"),
@@ -307,6 +340,37 @@ def test_donors_are_the_normal_images_of_the_category(tmp_path: Path, pixels, mo
         patch = pixels(tmp_path / "out" / entry["image"])[inside]
         assert patch.min() == patch.max()
         assert (patch.min() >= 200) == (entry["category"] == "light")
+
+
+@pytest.mark.parametrize("preset", ["texture", "metal_nut"])
+def test_donors_of_one_size_want_images_of_one_size(
+    folder: Path, tmp_path: Path, save, preset: str
+):
+    save("normal/f.png", (48, 48))
+    save("normal/g.png", mode="L")
+    chosen = {"keywords": {"preset": preset}}
+    with pytest.raises(ValueError, match=r"for nsa, .* of \(40, 48\) pixels, of \(48, 48\) and"):
+        make(folder, tmp_path / "out", 1, "nsa", **chosen)
+    assert not (tmp_path / "out").exists()
+    assert make(folder, tmp_path / "any", 7, "fpi").counts == {"fpi": 7}
+    if preset == "texture":  # on noise there is no object
+        assert make(folder, tmp_path / "out", 7, "nsa", size=48, **chosen).counts == {"nsa": 7}
+
+
+@pytest.mark.parametrize("method", ["chip", "pei", "reb"])
+def test_a_method_that_finds_its_foreground_needs_no_masks(tmp_path: Path, pixels, method: str):
+    (tmp_path / "objects").mkdir()
+    noise = np.random.default_rng(0).integers(0, 40, (2, 64, 64, 3), dtype=np.uint8)
+    noise[:, 12:52, 12:52] += 190
+    for k in range(2):
+        pillow.fromarray(noise[k]).save(tmp_path / f"objects/{k}.png")
+    make(tmp_path / "objects", tmp_path / "out", 2, method)
+    for entry in entries(tmp_path / "out"):
+        assert entry["foreground_sha256"] is None
+        again = replay(tmp_path / "out", entry["number"], tmp_path / "objects")
+        assert np.array_equal(
+            again.image[0].permute(1, 2, 0), pixels(tmp_path / "out" / entry["image"])
+        )
 
 
 def test_what_a_method_needs_is_asked_for(folder: Path, tmp_path: Path, monkeypatch):

@@ -152,6 +152,29 @@ def test_a_journal_without_content_begins_anew(folder: Path, tmp_path: Path, tre
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
+def test_a_run_that_failed_without_an_image_binds_nobody(
+    folder: Path, tmp_path: Path, tree, monkeypatch
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(worker.Maker, "drawn", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(folder, out, 3, "draem", keywords={"min_area": 1.0})
+    assert (out / "normal/test/draem").is_dir()
+    assert make(folder, out).kept == 0
+    make(folder, tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
+    assert sorted(path.name for path in (out / "normal/test").iterdir()) == [
+        "cutpaste", "cutpaste_scar",
+    ]  # fmt: skip
+
+
+def test_keywords_that_are_left_out_are_named(folder: Path, tmp_path: Path):
+    make(folder, tmp_path / "out", keywords={"area": 0.1})
+    with pytest.raises(ValueError, match=r"otherwise: keywords\.area was 0\.1, is None; go on"):
+        make(folder, tmp_path / "out")
+
+
 def test_a_finished_run_is_left_alone_and_mended(folder: Path, tmp_path: Path, tree, monkeypatch):
     out = tmp_path / "out"
     make(folder, out)

@@ -294,22 +294,34 @@ def test_refused(call: Callable[[], Any], error: type[Exception], message: str) 
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def inside(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    first = part.data_ptr() - whole.data_ptr()
-    return 0 <= first < whole.numel()
+KEYS = ("image", "mask", "label")
 
 
-def test_consecutive_images_are_a_view_of_the_cache_file(root: Path) -> None:
-    data = read(root)
-    assert data.bank._facts.file is not None
-    for batch in data.batches(2, shuffle=False):
-        assert inside(batch["image"], data.bank.data)
-    assert inside(data[1]["image"], data.bank.data)
-    assert not inside(data.take(torch.tensor([2, 0]))["image"], data.bank.data)
+def emptied(batch: dict[str, Any]) -> None:
+    for key in KEYS:
+        batch[key].zero_()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_is_done_to_a_batch_is_not_done_to_the_data_set(
+    root: Path, split: str, shuffle: bool
+) -> None:
+    data = ResidentDataset(read(root, split=split).bank, masks=torch.ones(4, 1, 16, 16))
+    before = {key: part.clone() for key, part in data.take(torch.arange(4)).items() if key in KEYS}
+    emptied(data[0])
+    emptied(data.take(torch.tensor([1])))
+    for size in (1, 3, 4):  # of three the last batch is a single image
+        for batch in data.batches(size, shuffle=shuffle):
+            emptied(batch)
+        for batch in data.batches(size, make_synth(p=0.0), shuffle=shuffle):
+            emptied(batch)
+    after = data.take(torch.arange(4))
+    assert all(torch.equal(after[key], part) for key, part in before.items())
 
 
 @pytest.mark.parametrize("rows", [[3], [3, 4, 5], [5, 4], [3, 5], [0, 0], []], ids=str)
-def test_a_view_and_a_copy_hold_the_same(rows: list[int]) -> None:
+def test_any_rows_in_any_order_are_taken(rows: list[int]) -> None:
     batch = ResidentDataset.from_tensors(make_images()).take(torch.tensor(rows, dtype=torch.int64))
     assert torch.equal(batch["image"], make_images()[rows])
     assert batch["name"] == [str(row) for row in rows]
@@ -426,6 +438,8 @@ def test_negative_indices_count_from_the_end_and_the_end_is_an_end() -> None:
     assert torch.equal(data[-1]["image"], make_images()[-1])
     with pytest.raises(IndexError):
         data[COUNT]
+    with pytest.raises(TypeError, match="index: expected an integer, got slice.0, 2, None.; data"):
+        data[0:2]
 
 
 def test_an_index_of_its_own_is_not_covered_up() -> None:

@@ -72,6 +72,12 @@ def test_an_unknown_method_names_the_nearest(wrong: str, right: str) -> None:
             call(wrong)
 
 
+def test_names_much_further_than_the_nearest_are_not_proposed() -> None:
+    for wrong in ("dream", "DRAEM"):
+        with pytest.raises(ValueError, match="did you mean draem[?]$"):
+            anoaug.create(wrong)
+
+
 @pytest.mark.parametrize("wrong", [None, 3, b"draem"])
 def test_what_is_no_name_is_refused(wrong: Any) -> None:
     for call in (anoaug.create, anoaug.describe):
@@ -131,6 +137,17 @@ def test_an_unknown_keyword_names_the_nearest(name: str, wrong: str, right: str)
 def test_what_people_call_keywords_is_understood(name: str, wrong: str, hint: str) -> None:
     with pytest.raises(TypeError, match=f"'{wrong}' is not a keyword of it; .*{re.escape(hint)}$"):
         anoaug.create(name, **{wrong: 1})
+
+
+def test_data_that_a_method_does_not_take_name_those_that_do() -> None:
+    with pytest.raises(TypeError, match="'donors' is not a keyword of it; it is for .*nsa"):
+        anoaug.create("cutpaste", donors=DONORS)
+
+
+def test_images_of_other_channels_than_the_textures_of_nobody_are_told_what_to_pass() -> None:
+    images = torch.zeros(2, 4, 16, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"pass .*textures=TextureBank.procedural\(channels=1\)"):
+        made("draem", p=1.0)(images)
 
 
 def test_a_synonym_of_what_a_method_lacks_is_not_proposed() -> None:

@@ -10,9 +10,11 @@ import torch
 
 from anoaug import (
     Layer,
+    OneOf,
     Synthesizer,
 )
 from anoaug.masks import Rectangle
+from anoaug.seamless import Poisson, PoissonInterpolation
 from anoaug.sources import BatchDonor
 from tests.oneof.samples import (
     IMAGES,
@@ -64,11 +66,12 @@ class TestMembers:
     @pytest.mark.parametrize(
         ("value", "words"),
         [
-            ((1, 2), r"expected 3 with a positive sum, got \[1, 2\]"),
+            ((1, 2), r"expected 3 numbers with a positive sum, got \[1, 2\]"),
             ((0, 0, 0), "positive sum"),
             ((1, -1, 1), "numbers >= 0"),
             ((1, math.nan, 1), "numbers >= 0"),
             ((1, math.inf, 1), "numbers >= 0"),
+            ((1e308, 1e308, 0), "finite sum"),
             (("1", 1, 1), "numbers >= 0"),
             ({"draem": 1}, "none for .*'cutpaste', 'cutpaste_scar'"),
             ({**WEIGHTS, "dream": 1}, "did you mean draem"),
@@ -90,6 +93,7 @@ class TestMembers:
             ({}, {}, ValueError, "at least one"),
             (["draem"], {}, TypeError, r"pairs \(member, weight\)"),
             ({3: 1}, {}, TypeError, "got int"),
+            ("draem", {}, TypeError, r"pairs \(member, weight\), got 'draem'"),
             ({"dream": 1}, {}, ValueError, "did you mean draem"),
             (WEIGHTS, {"opactiy": 1}, TypeError, "none of draem, .*did you mean opacity"),
             (WEIGHTS, {"category": 1}, TypeError, "at the call"),
@@ -108,8 +112,21 @@ class TestMembers:
         with pytest.raises(error, match=words):
             make(members, **keywords)
 
-    def test_a_member_with_donors_from_the_batch_is_refused(self) -> None:
-        member = Synthesizer(Layer(Rectangle(), BatchDonor()), name="batch")
+    @pytest.mark.parametrize("members", [None, 5])
+    def test_what_is_no_collection_is_refused(self, members: Any) -> None:
+        got = type(members).__name__
+        with pytest.raises(TypeError, match=f"members: expected a mapping or pairs .*'{got}'"):
+            OneOf(members)
+
+    def test_weights_that_are_no_sequence_are_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"weights: expected a sequence of 3 numbers, got 5"):
+            make().weights = 5
+
+    @pytest.mark.parametrize(
+        "source", [BatchDonor(), Poisson(BatchDonor()), PoissonInterpolation(BatchDonor())], ids=str
+    )
+    def test_a_member_with_donors_from_the_batch_is_refused(self, source: Any) -> None:
+        member = Synthesizer(Layer(Rectangle(), source), name="batch")
         with pytest.raises(ValueError, match="batch with donors from the batch.*donors="):
             make([("cutpaste", 1), (member, 1)])
 
