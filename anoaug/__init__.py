@@ -17,13 +17,13 @@ from . import (
     viz,
 )
 from .banks import Bank, DonorBank, TextureBank
+from .banks.shapebank import ShapeBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
 from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .loaders.resident import ResidentDataset
 from .methods import create, describe, list_methods
 from .oneof import OneOf
-from .shapebank import ShapeBank
 from .synthesizer import Synthesizer
 
 __version__ = "0.1.0"

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks, content, pictures, recipe
+from . import checks, pictures, recipe
 from .banks import Bank, DonorBank, TextureBank
+from .banks.shapebank import ShapeBank
 from .batch import Params
 from .blends import Blend, Hard
-from .expressions import Mask
 from .foregrounds import finder
 from .labels import LabelFinder
-from .planes import Given, Superpixels
-from .shapebank import ShapeBank
+from .masks import content
+from .masks.expressions import Mask
+from .masks.planes import Given, Superpixels
 from .sources import Own, Source, Texture
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import __version__, cachefile, ops
-from .banks import TextureBank
+from . import __version__, ops
+from .banks import TextureBank, cachefile
 from .batch import AnomalyBatch
 from .methods import create, get
 from .synthesizer import Synthesizer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .foregrounds import Finder
-from .planes import Superpixels
+from .masks.planes import Superpixels
 
 
 class LabelFinder(Finder):

@@ -25,6 +25,9 @@ _PLAIN: dict[str, type] = {}
 _FUNCTIONS: dict[tuple[str, str], tuple[Any, Any]] = {}
 ROLES = ("masks", "sources", "blends")
 
+# Columns of an affine map from an image pixel, rows first.
+AFFINE = ("yy", "yx", "y0", "xy", "xx", "x0")
+
 
 class Frame(NamedTuple):
     """Oriented box of a layer's mask, float64 ``[B]`` each: centre and half sides in pixels."""

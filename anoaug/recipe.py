@@ -16,17 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .parts import (
-    BankInfo,
-    Context,
-    Part,
-    Source,
-    Values,
-    from_plain,
-    part,
-    to_plain,
-    whole_frame,
-)
+from .parts import BankInfo, Context, Part, Source, Values, from_plain, part, to_plain, whole_frame
 from .rng import Draws
 
 SPEC_VERSION = 1

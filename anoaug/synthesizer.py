@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import checks, content, foregrounds, kornia_bridge, ops, pictures, recipe
+from . import checks, foregrounds, kornia_bridge, ops, pictures, recipe
 from . import finish as finishing
 from .batch import AnomalyBatch, Params
 from .binding import Binding, Layer
 from .capture import CapturedSynthesizer
 from .checks import PEAKS
+from .masks import content
 from .modalities.call import Appearance, Modalities
 from .numbering import Numbering
 

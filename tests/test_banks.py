@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from anoaug import banks, procedural
-from anoaug.banks import Bank, DonorBank, TextureBank
+from anoaug import banks
+from anoaug.banks import Bank, DonorBank, TextureBank, procedural
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from anoaug import cachefile
+from anoaug.banks import cachefile
 
 Bytes = npt.NDArray[np.uint8]
 

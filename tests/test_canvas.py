@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anoaug import canvas
-from anoaug.canvas import Canvas, Draw
+from anoaug.banks import canvas
+from anoaug.banks.canvas import Canvas, Draw
 
 
 def make(seed: int = 0, height: int = 24, width: int = 40) -> Canvas:

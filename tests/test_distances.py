@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from anoaug import distances
+from anoaug.banks import distances
 from tests.drawing import some
 
 masks = st.integers(0, 2**32 - 1).map(

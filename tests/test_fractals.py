@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from anoaug import fractals
+from anoaug.banks import fractals
 
 
 def drawn(count: int, seed: int = 0) -> tuple[fractals.Maps, np.ndarray]:

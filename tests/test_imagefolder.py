@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from anoaug import imagefolder
-from anoaug.imagefolder import Rule, decode, find, load, luma
+from anoaug.banks import imagefolder
+from anoaug.banks.imagefolder import Rule, decode, find, load, luma
 
 Image = pytest.importorskip("PIL.Image")
 ImageOps = pytest.importorskip("PIL.ImageOps")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anoaug.imagefolder import masked_by_folder
+from anoaug.banks.imagefolder import masked_by_folder
 
 ROOT = Path("/data/mvtec")
 

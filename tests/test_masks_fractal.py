@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import anoaug
-from anoaug import fractals, masks, recipe, sources
+from anoaug import masks, recipe, sources
+from anoaug.banks import fractals
 from tests.drawing import (
     DEVICE,
     expect_uniform,

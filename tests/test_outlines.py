@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from anoaug import canvas, distances, outlines
+from anoaug.banks import canvas, distances, outlines
 
 # Least and greatest share of the square, and whether a shape is in one piece.
 KINDS = {

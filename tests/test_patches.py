@@ -14,8 +14,9 @@ from scipy import stats
 from torch import Tensor
 
 import anoaug
-from anoaug import boxes, content, masks, patches, prepare, sources
-from anoaug.boxes import Box
+from anoaug import masks, prepare, sources
+from anoaug.masks import boxes, content, patches
+from anoaug.masks.boxes import Box
 from tests.drawing import expect_uniform, levels, mask_columns, needs_triton, pixels
 from tests.recipes import bits
 

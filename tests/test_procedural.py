@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from anoaug import imagefolder, procedural
+from anoaug.banks import imagefolder, procedural
 
 FAMILIES = tuple(procedural.FAMILIES)
 

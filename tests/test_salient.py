@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 
 import anoaug
-from anoaug import masks, salient, sources
+from anoaug import masks, sources
+from anoaug.masks import salient
 from tests.drawing import columns_of, needs_triton, painted, pixels
 
 BLOBS = anoaug.ShapeBank.procedural("blob", n=16, size=64)

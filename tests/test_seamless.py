@@ -138,7 +138,8 @@ def test_replay_is_exact() -> None:
 
 def test_host_boxes_are_the_masks_rectangles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Known boxes and found ones give the same; a turned rectangle's is not known."""
-    from anoaug import poisson, seamless
+    from anoaug import poisson
+    from anoaug.sources import seamless
 
     seen: list[Any] = []
     solve = poisson.solve

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import anoaug
-from anoaug import distances, outlines
+from anoaug.banks import distances, outlines
 from tests.drawing import pixels
 
 

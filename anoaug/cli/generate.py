@@ -7,7 +7,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from .. import cachefile, imagefolder, methods
+from .. import methods
+from ..banks import cachefile, imagefolder
 from ..generate import FORMATS, generate
 from .arguments import DEFAULT_METHODS, Commands, listed, whole
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__, checks, doctor, imagefolder, methods, viz
-from ..banks import Bank, DonorBank, TextureBank
+from .. import __version__, checks, doctor, methods, viz
+from ..banks import Bank, DonorBank, TextureBank, imagefolder
 from ..synthesizer import Synthesizer
 from .arguments import DEFAULT_METHODS, Commands, listed, whole
 

@@ -15,15 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..reference.sources import (
-    BANK,
-    BILINEAR,
-    CHANNELWISE,
-    COLUMNS,
-    ROWS,
-    STAGES,
-    ZERO_FILL,
-)
+from ..reference.sources import BANK, BILINEAR, CHANNELWISE, COLUMNS, ROWS, STAGES, ZERO_FILL
 from .noise import simplex_octaves
 from .numbers import (
     HALF,

@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .. import checks, imagefolder, methods, recipe
-from ..banks import Bank
+from .. import checks, methods, recipe
+from ..banks import Bank, imagefolder
 from ..batch import AnomalyBatch, Params
 from . import survey, worker
 from .journal import GO_ON, MANIFEST, Journal, explained, read
@@ -84,7 +84,7 @@ def generate(
 
     Called again with the same arguments after an interruption it goes on where it was, and the
     result is the same to the byte; called with other arguments it refuses. Files are read as
-    :mod:`anoaug.imagefolder` says (16 bits become 8); grey images stay grey. A draw whose mask is
+    ``banks.imagefolder`` says (16 bits become 8); grey images stay grey. A draw whose mask is
     empty, or that changes no pixel, is drawn again with the next epoch; after 20 on one image the
     next image is taken.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .. import cachefile
+from ..banks import cachefile
 
 MANIFEST = "manifest.jsonl"
 UNFINISHED = ".unfinished"

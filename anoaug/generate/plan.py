@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import checks, imagefolder, methods
-from ..banks import Bank, DonorBank, TextureBank
+from .. import checks, methods
+from ..banks import Bank, DonorBank, TextureBank, imagefolder
 from ..rng import Draws
 from ..synthesizer import Synthesizer
 from .survey import Source

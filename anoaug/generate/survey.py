@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import cachefile, checks, imagefolder
+from .. import checks
+from ..banks import cachefile, imagefolder
 
 _LISTED = 10  # broken files named in the warning
 

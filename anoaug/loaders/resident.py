@@ -1,6 +1,6 @@
 """Images held decoded, as uint8, on the device they are used on: epochs without workers or files.
 
-Reading folders is the business of :mod:`anoaug.imagefolder` and :mod:`anoaug.banks`, the order of
+Reading folders is the business of ``banks.imagefolder`` and :mod:`anoaug.banks`, the order of
 an epoch that of :mod:`anoaug.loaders.epochs`, synthesis that of AnomalyLoader.
 """
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .. import checks, imagefolder
-from ..banks import Bank, DonorBank
+from .. import checks
+from ..banks import Bank, DonorBank, imagefolder
 from ..synthesizer import Synthesizer
 from .contract import moved
 from .dataloader import AnomalyLoader, present_device
@@ -143,7 +143,7 @@ class ResidentDataset(Dataset[dict[str, Any]]):
         size; 16 bits keep the high byte; palettes are looked up; CMYK becomes RGB; transparency is
         dropped; EXIF turns are applied; grey becomes three equal channels. Files that cannot be
         read, and floating point images, are named in one warning and left out
-        (:mod:`anoaug.imagefolder` has the details).
+        (:mod:`anoaug.banks.imagefolder` has the details).
 
         Args:
             path: The folder. Names that begin with a dot are passed over.

@@ -8,7 +8,7 @@ from typing import Any
 from .. import blends, checks, masks, prepare, sources
 from ..binding import Layer
 from ..finish import Difference
-from ..patches import Bounds
+from ..masks.patches import Bounds
 from ..prepare.presets import PRESETS as FOREGROUNDS
 from ..synthesizer import Synthesizer
 from . import method

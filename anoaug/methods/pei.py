@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from .. import blends, masks, sources
+from ..banks.shapebank import ShapeBank
 from ..binding import Layer
 from ..foregrounds import ForegroundLike
 from ..photometric import ColorJitter
-from ..shapebank import ShapeBank
 from ..synthesizer import Synthesizer
 from . import method
 

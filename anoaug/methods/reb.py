@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import blends, checks, masks, sources
+from ..banks.shapebank import ShapeBank
 from ..binding import Layer
 from ..foregrounds import ForegroundLike
-from ..shapebank import ShapeBank
 from ..synthesizer import Synthesizer
 from . import method
 from .cutpaste import jitter_of

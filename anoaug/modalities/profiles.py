@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..expressions import MaskPart
+from ..masks.expressions import MaskPart
 from ..parts import Context, Values, part
 from ..placing import Range, between
 

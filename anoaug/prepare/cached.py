@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks, imagefolder
+from .. import checks
+from ..banks import imagefolder
 from .byindex import ByIndex
 from .foreground import given
 

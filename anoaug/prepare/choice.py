@@ -27,7 +27,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import checks, imagefolder
+from .. import checks
+from ..banks import imagefolder
 from .foreground import Foreground
 from .morphology import erosion, fill_holes
 from .planes import border, distance, eight_bits, grey

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks, imagefolder
+from .. import checks
+from ..banks import imagefolder
 from . import morphology, thresholds
 
 RULES = ("all", "threshold", "otsu", "triangle", "background", "saliency")

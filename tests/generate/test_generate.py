@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import anoaug
-from anoaug import imagefolder
+from anoaug.banks import imagefolder
 from anoaug.generate import Written, replay, worker
 from anoaug.methods.inputs import as_donors
 from tests.generate.making import entries, make

@@ -21,10 +21,10 @@ from anoaug import (
     Layer,
     ResidentDataset,
     Synthesizer,
-    imagefolder,
     masks,
     sources,
 )
+from anoaug.banks import imagefolder
 from anoaug.evaluation import metrics
 from anoaug.loaders import ResidentLoader, resident
 from tests.loaders.samples import COUNT, make_images, make_synth

@@ -96,7 +96,7 @@ def solved(own: Any, foreign: Any, inside: Any, weight: float) -> Any:
 
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_pii_solves_the_published_system(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from anoaug import seamless
+    from anoaug.sources import seamless
 
     if backend == "torch":  # the windows of one size that other devices take
         monkeypatch.setattr(seamless, "_one_by_one", None)

@@ -15,8 +15,8 @@ import anoaug
 from anoaug import Layer, Synthesizer, TextureBank, modalities, ops
 from anoaug.blends import Feather, Hard, Opacity
 from anoaug.masks import Given, Perlin, Rectangle
+from anoaug.masks.patches import ObjectPatch
 from anoaug.modalities import Depth, Infrared, Modality, XRay
-from anoaug.patches import ObjectPatch
 from anoaug.sources import BatchDonor, Constant, Noise, Own, Texture
 from tests.recipes import (
     DTYPES,

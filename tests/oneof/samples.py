@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 import anoaug
-from anoaug import (
-    AnomalyBatch,
-    DonorBank,
-    Layer,
-    OneOf,
-    Synthesizer,
-    TextureBank,
-)
+from anoaug import AnomalyBatch, DonorBank, Layer, OneOf, Synthesizer, TextureBank
 from anoaug.masks import Rectangle
 from anoaug.sources import Constant
 

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import anoaug
-from anoaug import (
-    TextureBank,
-)
+from anoaug import TextureBank
 from anoaug.oneof import choice
 from tests.oneof.samples import (
     COUNT,

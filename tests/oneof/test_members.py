@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from anoaug import (
-    Layer,
-    OneOf,
-    Synthesizer,
-)
+from anoaug import Layer, OneOf, Synthesizer
 from anoaug.masks import Rectangle
-from anoaug.seamless import Poisson, PoissonInterpolation
 from anoaug.sources import BatchDonor
+from anoaug.sources.seamless import Poisson, PoissonInterpolation
 from tests.oneof.samples import (
     IMAGES,
     WEIGHTS,

@@ -14,15 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from anoaug import (
-    AnomalyCollate,
-    AnomalyLoader,
-    IndexedDataset,
-    Layer,
-    OneOf,
-    Params,
-    Synthesizer,
-)
+from anoaug import AnomalyCollate, AnomalyLoader, IndexedDataset, Layer, OneOf, Params, Synthesizer
 from anoaug.masks import Given
 from anoaug.sources import Constant
 from tests.loaders.samples import Records, by_number, make_images, pairs

@@ -8,14 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from anoaug import (
-    DonorBank,
-    Layer,
-    OneOf,
-    Params,
-    Synthesizer,
-    sources,
-)
+from anoaug import DonorBank, Layer, OneOf, Params, Synthesizer, sources
 from anoaug.blends import Hard
 from anoaug.masks import Foreground, Given, Rectangle
 from anoaug.sources import Constant, Donor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from anoaug.structure.filling import best_shift, fill
+from anoaug.sources.structure.filling import best_shift, fill
 from tests.structure.scenes import ground
 
 

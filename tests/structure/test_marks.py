@@ -10,7 +10,7 @@ import torch
 
 import anoaug
 from anoaug import masks, sources
-from anoaug.structure.marks import FAULTS, ground
+from anoaug.sources.structure.marks import FAULTS, ground
 from tests.drawing import drawn, expect_uniform, painted
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import anoaug
 from anoaug import sources
-from anoaug.structure.regularity import repeats
+from anoaug.sources.structure.regularity import repeats
 from tests.drawing import drawn, expect_uniform, painted, some
 from tests.structure.scenes import ground
 

@@ -15,24 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks
-from ..parts import Context, Values, part
-from ..pictures import Computed, Scene
-from ..placing import Range, between
-from ..prepare import closing, dilation, median
-from ..reference.masks import level_of
+from ... import checks
+from ...parts import Context, Values, part
+from ...pictures import Computed, Scene
+from ...placing import Range, between
+from ...prepare import closing, dilation, median
+from ...reference.masks import level_of
 from .filling import fill
-from .working import (
-    bounds,
-    columns,
-    constants,
-    edited,
-    gathered,
-    grid,
-    reduction,
-    share,
-    shrunk,
-)
+from .working import bounds, columns, constants, edited, gathered, grid, reduction, share, shrunk
 
 SHAPES = ("ellipse", "rectangle")
 
@@ -124,7 +114,7 @@ class Component(Computed):
         return edited(scene, lambda images, rows: self.edit(scene, images, rows), self.visible)
 
     def edit(self, scene: Scene, images: Tensor, rows: Tensor) -> Tensor:
-        """The edited images of some rows; see :func:`anoaug.structure.working.edited`."""
+        """The edited images of some rows; see :func:`anoaug.sources.structure.working.edited`."""
         raise NotImplementedError(f"{type(self).__name__}: expected a method edit, got none")
 
     def boxes(self, scene: Scene, rows: Tensor) -> Tensor:

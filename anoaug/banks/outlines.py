@@ -1,8 +1,8 @@
 """Shapes of defects drawn from a seed: blobs, scars, clumps, strokes, stains, holes, islands.
 
 :func:`shape` draws one; shape i of a kind never depends on how many are drawn. A kind is a function
-of a :class:`~anoaug.canvas.Canvas` of a square that returns its pixels as booleans; lengths are
-fractions of the side. As in :mod:`anoaug.procedural`, numbers come from the raw Philox stream and
+of a :class:`~.canvas.Canvas` of a square that returns its pixels as booleans; lengths are
+fractions of the side. As in :mod:`.procedural`, numbers come from the raw Philox stream and
 only correctly rounded array operations are used, so that a seed gives the same bits everywhere.
 
 Bezier blob, scar and clump follow DefectMaker (Lyu et al., REB, Knowledge-Based Systems 2023), the

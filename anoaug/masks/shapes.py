@@ -11,15 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import checks, distances
-from .banks import Bank
-from .checks import one_of
+from .. import checks
+from ..banks import Bank, distances
+from ..banks.shapebank import ShapeBank
+from ..checks import one_of
+from ..lattices import CELL_MAP
+from ..parts import Context, Floats, Values, part
+from ..placing import Range, between, placed
+from ..reference.masks import BEND_OCTAVES, SHAPE_BANK
 from .expressions import MaskPart
-from .lattices import CELL_MAP
-from .parts import Context, Floats, Values, part
-from .placing import Range, between, placed
-from .reference.masks import BEND_OCTAVES, SHAPE_BANK
-from .shapebank import ShapeBank
 
 # Cells of the noise that bends a shape along the bank's longer side.
 BEND_CELLS = 4.0

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import one_of
+from ..checks import one_of
+from ..parts import AFFINE, Context, Values, part
 from .content import Choice, Seeker, Site, below
-from .gathers import AFFINE
-from .parts import Context, Values, part
 from .shapes import Shape
 
 _CENTRE = ("cy", "cx")

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .parts import Context, Part, Values, part
+from ..parts import Context, Part, Values, part
 
 
 class Mask:

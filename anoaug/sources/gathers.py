@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .parts import Context, Floats, part
-from .photometric import ColorJitter, RandomOps, Stages
-from .reference.sources import BILINEAR, STAGES, ZERO_FILL
-from .stages import scattered
+from ..parts import Context, Floats, part
+from ..photometric import ColorJitter, RandomOps, Stages
+from ..reference.sources import BILINEAR, STAGES, ZERO_FILL
+from ..stages import scattered
 
 Photometric = RandomOps | ColorJitter
 part(RandomOps)
@@ -18,7 +18,6 @@ part(ColorJitter)
 
 INTERPOLATIONS = ("bilinear", "nearest")
 FILLS = ("border", "zero")
-AFFINE = ("yy", "yx", "y0", "xy", "xx", "x0")
 
 
 def affine(

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from . import checks
+from .. import checks
+from ..parts import Context, Values, part
+from ..placing import Range, between
 from .expressions import MaskPart
-from .parts import Context, Values, part
-from .placing import Range, between
 
 
 @part

@@ -2,7 +2,7 @@
 
 A file is the rows, a JSON footer, and 16 bytes: the footer's length, its CRC-32 and a magic word.
 The rows come first so that a map of the file is a map of the tensor. Nothing here knows of images;
-what is kept, and under which key, is the business of :mod:`anoaug.imagefolder` and
+what is kept, and under which key, is the business of :mod:`.imagefolder` and
 :mod:`anoaug.banks`. The files may be deleted at any time: they are made again.
 """
 

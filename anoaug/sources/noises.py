@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import checks
-from .lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
-from .parts import Context, Source, Values, part
-from .placing import Range, between
-from .reference.sources import CHANNELWISE
+from .. import checks
+from ..lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
+from ..parts import Context, Source, Values, part
+from ..placing import Range, between
+from ..reference.sources import CHANNELWISE
 
 
 @part

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks
-from ..parts import Context, Values, part
-from ..pictures import Computed, Scene
-from ..placing import Range, between
+from ... import checks
+from ...parts import Context, Values, part
+from ...pictures import Computed, Scene
+from ...placing import Range, between
 from .working import columns, edited, gathered, grid, reduction, shrunk
 
 FAULTS = ("faded", "ghost", "smeared", "register")

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from . import checks
+from .. import checks
+from ..parts import Context, Floats, Frame, Values, part
+from ..placing import Range
 from .boxes import Box, above, counted, earliest, first_overlap, overlaps, shown
 from .content import Choice, Follower, Seeker, Site, below, candidates
 from .expressions import MaskPart
-from .parts import Context, Floats, Frame, Values, part
-from .placing import Range
 
 Bounds = tuple[Range, Range]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..pictures import Scene, rows_on
-from ..prepare import closing
-from ..reference.render import indexable
+from ...pictures import Scene, rows_on
+from ...prepare import closing
+from ...reference.render import indexable
 
 Edit = Callable[[Tensor, Tensor], Tensor]
 

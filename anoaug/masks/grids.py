@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import checks
+from .. import checks
+from ..parts import Context, Frame, Values, part
+from ..placing import Range, between
 from .expressions import MaskPart
-from .parts import Context, Frame, Values, part
-from .placing import Range, between
 
 
 @part

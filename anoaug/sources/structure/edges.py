@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks
-from ..parts import Context, Values, part
-from ..pictures import Computed, Scene
-from ..placing import Range, between
-from ..prepare import dilation, erosion
-from ..rng import lattice_hash, uniform
+from ... import checks
+from ...parts import Context, Values, part
+from ...pictures import Computed, Scene
+from ...placing import Range, between
+from ...prepare import dilation, erosion
+from ...rng import lattice_hash, uniform
 from .components import foreground_of
 from .filling import best_shift
 from .working import columns, edited, grid, share, shifted

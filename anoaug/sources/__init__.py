@@ -12,11 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from . import checks
-from .banks import Bank
-from .checks import one_of
+from .. import checks
+from ..banks import Bank
+from ..checks import one_of
+from ..kornia_bridge import Kornia
+from ..parts import AFFINE, BankInfo, Context, Floats, Source, Values, part
+from ..pictures import Given
+from ..placing import Range, between
+from ..reference.sources import BANK
 from .gathers import (
-    AFFINE,
     FILLS,
     INTERPOLATIONS,
     Photometric,
@@ -27,12 +31,7 @@ from .gathers import (
     stage_values,
     stage_widths,
 )
-from .kornia_bridge import Kornia
 from .noises import Simplex
-from .parts import BankInfo, Context, Floats, Source, Values, part
-from .pictures import Given
-from .placing import Range, between
-from .reference.sources import BANK
 from .seamless import Poisson, PoissonInterpolation
 from .shuffles import Shuffled
 from .structure import Chip, Misprint, Missing, Moved, Swapped, Thread

@@ -4,8 +4,8 @@ A bank is not a module and holds no parameter, so it never reaches a ``state_dic
 immutable: copies are the same object, derived tensors are computed once, workers share its pixels.
 A bank from a folder is a map of a cache file: processes share the page cache, and pickling it sends
 the file's name. The pixels of a bank in memory move to shared memory when torch sends it to another
-process. Reading folders is the business of :mod:`anoaug.imagefolder`, making textures that of
-:mod:`anoaug.procedural`.
+process. Reading folders is the business of :mod:`.imagefolder`, making textures that of
+:mod:`.procedural`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from anoaug import cachefile, checks, imagefolder, procedural
+from anoaug import checks
+from anoaug.banks import cachefile, imagefolder, procedural
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -128,7 +129,7 @@ class Bank:
         Decoded once on threads; afterwards a map of a file in the cache folder (``ANOAUG_CACHE``,
         else ``$XDG_CACHE_HOME/anoaug``, else ``~/.cache/anoaug``) that is found by the images'
         contents. Mixed sizes, channel counts, 16 bits, palettes, CMYK, transparency and EXIF turns
-        are dealt with as :mod:`anoaug.imagefolder` says. Files that cannot be read are named in one
+        are dealt with as :mod:`.imagefolder` says. Files that cannot be read are named in one
         warning and left out. An image's category is the first folder on its relative path;
         :class:`DonorBank` knows more layouts.
 
@@ -356,7 +357,7 @@ class TextureBank(Bank):
     ) -> Self:
         """Textures made from a seed, for want of files; texture i does not depend on ``n``.
 
-        The categories are the families of :mod:`anoaug.procedural`, in turn. About 20 ms per
+        The categories are the families of :mod:`.procedural`, in turn. About 20 ms per
         texture of 256 x 256; a bank of up to 32 MiB is made once per process.
 
         Args:

@@ -1,4 +1,4 @@
-"""The brushes of :mod:`anoaug.procedural`: numbers, coordinates, noise, cells, colours, light.
+"""The brushes of :mod:`.procedural`: numbers, coordinates, noise, cells, colours, light.
 
 Only correctly rounded array operations are used here (add, multiply, divide, square root, compare,
 gather), so that every machine makes the same bits; transcendental functions are taken of Python

@@ -1,6 +1,6 @@
 """A bank of shapes: signed distances to the edges of defects, which ``masks.Shape`` puts somewhere.
 
-Drawing shapes is the business of :mod:`anoaug.outlines`, distances that of :mod:`anoaug.distances`.
+Drawing shapes is the business of :mod:`.outlines`, distances that of :mod:`.distances`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import cachefile, checks, distances, imagefolder, outlines
-from .banks import Bank, Indices
+from .. import checks
+from . import Bank, Indices, cachefile, distances, imagefolder, outlines
 
 if TYPE_CHECKING:
     from typing_extensions import Self

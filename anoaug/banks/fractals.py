@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .rng import philox_numpy, uniform_numpy
+from ..rng import philox_numpy, uniform_numpy
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]

@@ -12,15 +12,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import checks, fractals
-from .checks import one_of
+from .. import checks
+from ..banks import fractals
+from ..checks import one_of
+from ..lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
+from ..parts import Context, Floats, Values, part
+from ..placing import Range, between, placed
 from .content import Objects
 from .expressions import Mask, MaskPart, joined
 from .grids import Cells, Patch
-from .lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
-from .parts import Context, Floats, Values, part
 from .patches import CutPatch, Ellipses, ObjectPatch
-from .placing import Range, between, placed
 from .planes import Foreground, FromScore, Given, Superpixels
 from .salient import ObjectShape
 from .shapes import Shape
@@ -305,7 +306,7 @@ class Rectangle(MaskPart):
 class Fractal(MaskPart):
     """The attractor of two random affine maps, stretched over a square that is turned (FractalAD).
 
-    Shapes run from dust and ferns to solid blobs, see :mod:`anoaug.fractals`. They have 64 x 64
+    Shapes run from dust and ferns to solid blobs, see ``banks.fractals``. They have 64 x 64
     bits; between these the level is bilinear, from -0.5 outside to 0.5 inside.
 
     Args:

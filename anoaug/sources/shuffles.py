@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from . import checks
+from .. import checks
+from ..parts import AFFINE, Context, Source, Values, part
+from ..placing import Range, between
+from ..reference.sources import COLUMNS, ROWS
 from .gathers import (
-    AFFINE,
     Photometric,
     affine,
     checked_photometric,
@@ -23,9 +25,6 @@ from .gathers import (
     stage_values,
     stage_widths,
 )
-from .parts import Context, Source, Values, part
-from .placing import Range, between
-from .reference.sources import COLUMNS, ROWS
 
 # Of the grid; a byte holds the number of a cell.
 MOST = 16

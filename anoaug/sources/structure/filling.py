@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import poisson
-from ..prepare import dilation
+from ... import poisson
+from ...prepare import dilation
 from .working import constants, reduction, share, shifted, shrunk
 
 # Pixels of the shrunk image that count as the surroundings.

@@ -34,7 +34,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from anoaug import cachefile
+from anoaug.banks import cachefile
 from anoaug.checks import nearest, require
 
 if TYPE_CHECKING:

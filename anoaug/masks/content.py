@@ -18,15 +18,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from . import pictures
+from .. import pictures
+from ..parts import AFFINE, Source, part
+from ..pictures import Call
+from ..recipe import ACTIVE, KIND, LayerLaw, Placed, PlacedLayer
+from ..reference.masks import level_of
+from ..rng import lattice_hash
 from .expressions import MaskPart
-from .gathers import AFFINE
-from .parts import Source, part
-from .pictures import Call
 from .planes import Given
-from .recipe import ACTIVE, KIND, LayerLaw, Placed, PlacedLayer
-from .reference.masks import level_of
-from .rng import lattice_hash
 
 # Of a bank's number: where its images show the object, uint8 [N, 1, h, w].
 ObjectsOf = Callable[[int], Tensor]

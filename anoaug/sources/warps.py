@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import checks
-from .parts import Context, Source, Values, part
-from .placing import Range, between
-from .reference.sources import BILINEAR
+from .. import checks
+from ..parts import Context, Source, Values, part
+from ..placing import Range, between
+from ..reference.sources import BILINEAR
 
 CENTRE = ("cy", "cx")
 DISC = ("vy", "vx", "uy", "ux")

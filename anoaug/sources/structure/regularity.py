@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks
-from ..parts import Context, Values, part
-from ..pictures import Computed, Scene
-from ..placing import Range, between
+from ... import checks
+from ...parts import Context, Values, part
+from ...pictures import Computed, Scene
+from ...placing import Range, between
 from .components import foreground_of
 from .working import columns, constants, edited, gathered, grid, reduction, shrunk
 

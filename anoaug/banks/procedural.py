@@ -6,7 +6,7 @@ raw Philox stream, which NumPy promises never to change, and images are computed
 rounded operations only (no ``sin``, ``exp`` or ``sum`` on arrays), so that a seed gives the same
 bits on every machine.
 
-A family is a function of a :class:`~anoaug.canvas.Canvas` that returns float32 ``[3, h, w]`` within
+A family is a function of a :class:`~.canvas.Canvas` that returns float32 ``[3, h, w]`` within
 about [0, 1]. Lengths are fractions of the shorter side, frequencies are cycles along it.
 """
 
@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from anoaug.canvas import Canvas, Draw, Field, bias, mix, smoothstep, triangle, unit
-from anoaug.imagefolder import luma
+from anoaug.banks.canvas import Canvas, Draw, Field, bias, mix, smoothstep, triangle, unit
+from anoaug.banks.imagefolder import luma
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks, poisson
-from .banks import TextureBank
-from .content import Seeker
-from .parts import Source, part
-from .pictures import Computed, Scene, rows_on
-from .recipe import Placed
-from .reference import poisson as reference
-from .reference.render import indexable
+from .. import checks, poisson
+from ..banks import TextureBank
+from ..masks.content import Seeker
+from ..parts import Source, part
+from ..pictures import Computed, Scene, rows_on
+from ..recipe import Placed
+from ..reference import poisson as reference
+from ..reference.render import indexable
 
 MODES = (*poisson.MODES, "either")
 
