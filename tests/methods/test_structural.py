@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 import anoaug
-from tests.structure.scenes import ground, squares
+from tests.scenes import ground, squares
 
 NAMES = ("missing", "displaced", "rotated", "extra", "swapped")
 IMAGES, SQUARES, _ = squares(8)

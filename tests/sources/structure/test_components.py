@@ -12,7 +12,7 @@ from scipy import stats
 import anoaug
 from anoaug import masks, sources
 from tests.drawing import drawn, expect_uniform, painted
-from tests.structure.scenes import ground, squares
+from tests.scenes import ground, squares
 
 IMAGES, SQUARES, BARE = squares(8)
 GIVEN = masks.Everywhere() | masks.Given("part")

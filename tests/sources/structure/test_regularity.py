@@ -14,7 +14,7 @@ import anoaug
 from anoaug import sources
 from anoaug.sources.structure.regularity import repeats
 from tests.drawing import drawn, expect_uniform, painted, some
-from tests.structure.scenes import ground
+from tests.scenes import ground
 
 
 def stripes(period: int, width: int, size: tuple[int, int] = (96, 96), rows: int = 2) -> Any:

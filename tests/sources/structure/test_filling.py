@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anoaug.sources.structure.filling import best_shift, fill
-from tests.structure.scenes import ground
+from tests.scenes import ground
 
 
 def textured(size: tuple[int, int], seed: int = 0) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 import anoaug
 from anoaug import sources
 from tests.drawing import drawn, expect_uniform, painted
-from tests.structure.scenes import ground
+from tests.scenes import ground
 
 
 def plates(rows: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
