@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.test_patches import IMAGES, SIDE, products, synthesizer
-from tests.test_seamless import cloned
 
 import anoaug
 from anoaug import masks, sources
 from tests.drawing import levels, needs_triton
+from tests.masks.test_patches import IMAGES, SIDE, products, synthesizer
+from tests.sources.test_seamless import cloned
 
 
 def strewn(drawn: Any, origin: Any, published: bool, edge: float = 1.0) -> Any:

@@ -13,7 +13,7 @@ import anoaug
 from anoaug import finish, masks
 from anoaug.methods.nsa import BLENDS, PRESETS
 from tests import blending
-from tests.test_patches import FIND, products
+from tests.masks.test_patches import FIND, products
 
 SIDE = 96
 PRODUCTS, DONORS = products(24, 1), products(6, 2)

@@ -18,8 +18,7 @@ from skimage import morphology as skimage_morphology
 import anoaug
 from anoaug import prepare
 from anoaug.prepare import thresholds
-
-from .drawing import DEVICE, textures
+from tests.drawing import DEVICE, textures
 
 few = settings(max_examples=30, deadline=None)
 RULES = (
