@@ -61,7 +61,8 @@ class IndexedDataset(Dataset[Any]):
 
     def _with_index(self, sample: Any, index: Any) -> Any:
         if isinstance(index, (list, tuple)):  # batch_size=None: the dataset makes whole batches
-            number: Any = torch.tensor([self._number(i) for i in index], dtype=torch.int64)
+            numbers = [self._number(i) for i in index]
+            number: Any = torch.tensor(numbers, dtype=torch.int64, device="cpu")
         else:
             number = self._number(index)
         if isinstance(sample, Mapping):
