@@ -250,8 +250,8 @@ def preview(
     if call.get("params") is None:
         call = {"index": range(len(images)), "epoch": 0, **call}
     batch = synth(images, **call)
-    rows = batch.extras.get("source_row")
-    source = list(range(len(batch.image))) if rows is None else rows.tolist()
+    shows = batch.extras.get("source_row")
+    source = list(range(len(batch.image))) if shows is None else shows.tolist()
     before = images if batch.clean is None else batch.clean
     clean = _presentable(before, synth if synth.clean == "output" else None)
     shown = _presentable(batch.image, synth)
