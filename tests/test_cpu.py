@@ -36,7 +36,7 @@ from tests.recipes import (
 
 # ---- the CPU's drivers ---------------------------------------------------------------------------
 
-# Numba takes some twenty seconds for each pair of dtypes, once; tests/compiled has a quick part.
+# Numba takes some twenty seconds for each pair of dtypes, once.
 DRIVERS = ["auto", pytest.param("compiled", marks=pytest.mark.slow)]
 
 

@@ -47,7 +47,9 @@ def test_the_disc_s_median_is_scikit_image_s(radius: int, size: Any, backend: st
 
 
 @needs_triton
-@pytest.mark.parametrize("radius, size", [(5, (24, 35)), (2, (9, 5))])
+@pytest.mark.parametrize(
+    "radius, size", [pytest.param(5, (24, 35), marks=pytest.mark.slow), (2, (9, 5))]
+)
 def test_the_kernel_agrees(radius: int, size: Any) -> None:
     values = spots(4, size, 3)
     true = finish.median(values, radius, "torch")

@@ -68,7 +68,12 @@ def test_bad_options_are_refused(arguments: list[str]) -> None:
         run.arguments(arguments)
 
 
-@pytest.mark.parametrize("suite", ["peers", "draem", "cutpaste", "render"])
+COMPILING = ("draem", "cutpaste", "render")  # Numba takes its time, once
+
+
+@pytest.mark.parametrize(
+    "suite", ["peers", *(pytest.param(name, marks=pytest.mark.slow) for name in COMPILING)]
+)
 def test_a_small_run_leaves_a_valid_record(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

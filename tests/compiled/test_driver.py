@@ -80,6 +80,7 @@ def test_every_part_has_a_twin() -> None:
     assert (weights, mixes) == (set(blends.WEIGHTS), set(blends.MIXES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_equals_the_reference(name: str) -> None:
     """On 8 bits; the slow part of tests/test_cpu.py has the other dtypes, sizes and layouts."""
@@ -95,6 +96,7 @@ NOISES: dict[str, Layer] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NOISES)
 def test_noises_equal_the_reference(name: str) -> None:
     image = pictures(size=(63, 50))
@@ -106,6 +108,7 @@ def test_noises_equal_the_reference(name: str) -> None:
     assert torch.equal(ours.image, true.image) and torch.equal(ours.mask, true.mask)
 
 
+@pytest.mark.slow
 def test_a_given_picture() -> None:
     image, what = pictures(batch=2), pictures(batch=2).flip(0)
     layer = Layer(masks.Rectangle(), sources.Given("what"))
@@ -116,6 +119,7 @@ def test_a_given_picture() -> None:
     assert true.label.all() and torch.equal(ours.image, true.image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_nothing(threads: int) -> None:
     image = pictures(batch=4)
@@ -125,6 +129,7 @@ def test_threads_change_nothing(threads: int) -> None:
     assert torch.equal(alone.image, together.image) and torch.equal(alone.mask, together.mask)
 
 
+@pytest.mark.slow
 def test_in_a_forked_worker() -> None:
     """The threads of the parent are not there any more."""
     torch.set_num_threads(2)
@@ -142,6 +147,7 @@ def test_in_a_forked_worker() -> None:
     assert torch.equal(next(iter(loader)), here.image)
 
 
+@pytest.mark.slow
 def test_inputs_are_not_modified() -> None:
     image = pictures()
     before = image.clone()
@@ -181,6 +187,7 @@ def test_the_import_of_anoaug_leaves_numba_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_binaries_are_kept_on_disk() -> None:
     """A second process need not compile: the first one's binary is found by its key."""
     code = (

@@ -76,7 +76,12 @@ def test_ellipses_are_resized_with_the_patch() -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", ["torch", "compiled", pytest.param("triton", marks=needs_triton)]
+    "backend",
+    [
+        "torch",
+        pytest.param("compiled", marks=pytest.mark.slow),
+        pytest.param("triton", marks=needs_triton),
+    ],
 )
 def test_backends_agree_on_ellipses(backend: str) -> None:
     if backend == "compiled":

@@ -113,6 +113,7 @@ def test_backends_agree(cells: Cells, size: tuple[int, int]) -> None:
     assert torch.equal(true, levels(cells, size, range(6), backend="triton"))
 
 
+@pytest.mark.slow
 def test_the_compiled_backend_agrees() -> None:
     pytest.importorskip("numba")
     images = torch.randint(0, 256, (3, 3, 63, 50), dtype=torch.uint8)

@@ -186,6 +186,7 @@ def test_backends_agree_on_labels() -> None:
             assert torch.equal(out.image, true.image) and torch.equal(out.mask, true.mask)
 
 
+@pytest.mark.slow
 def test_the_compiled_backend_agrees() -> None:
     pytest.importorskip("numba")
     labels = torch.randint(-1, 50, (4, 1, 30, 26), generator=torch.Generator().manual_seed(1))

@@ -48,6 +48,7 @@ def test_the_cpu_driver_equals_the_reference(
     assert torch.equal(bits(ours), bits(truth))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["planar", "channels_last"])
 def test_the_compiled_loops_equal_the_reference(layout: str) -> None:
     pytest.importorskip("numba")
