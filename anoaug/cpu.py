@@ -219,7 +219,7 @@ def _weights(
             weight
         )
     cover = planes[0] if len(layers) == 1 else planes.amax(0)
-    py, px = torch.nonzero(cover > 0.0, as_tuple=True)
+    py, px = torch.nonzero(cover > 0.0, as_tuple=True)  # host: the CPU's driver
     return planes[:, py, px], (py + top) * width + (px + left)
 
 

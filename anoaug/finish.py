@@ -141,7 +141,7 @@ def _where_needed(values: Tensor, radius: int) -> Tensor:
     places = np.array(reference.disc(radius))
     out = torch.zeros_like(values)
     for sample, plane in zip(values[:, 0], out[:, 0], strict=True):
-        y, x = torch.nonzero(sample, as_tuple=True)
+        y, x = torch.nonzero(sample, as_tuple=True)  # host: the CPU's way
         if len(y) == 0:
             continue
         # A median above 0 lies within the radius of such pixels.

@@ -351,5 +351,5 @@ def innermost(source: Any, offset: int) -> tuple[Any, int]:
 def keys_of(words: npt.NDArray[np.uint32]) -> list[int]:
     """64-bit numbers from words ``[2, B]``, the lower halves first."""
     low, high = words.astype(np.uint64)
-    keys: list[int] = (low | high << np.uint64(32)).tolist()
+    keys: list[int] = (low | high << np.uint64(32)).tolist()  # host: of the host's table
     return keys

@@ -214,7 +214,7 @@ def _groups(weight: Tensor, known: Tensor | None) -> list[tuple[Tensor, int, int
     if weight.device.type == "cuda":
         host = host.pin_memory()
     rects = host.to(weight.device, non_blocking=True)
-    sides = known[:, 3:].amax(1).tolist()
+    sides = known[:, 3:].amax(1).tolist()  # host: boxes live there
     classes = [(max(side, _LEAST_WINDOW) - 1).bit_length() for side in sides]
     groups = []
     for kind in sorted(set(classes)):
@@ -315,7 +315,7 @@ def _one_by_one(
     """Each rectangle at its own size: nothing is padded, and no neighbour moves a bit."""
     rects = reference.rectangles(weight) if known is None else known
     peak = _peak(out)
-    for n, top, left, tall, wide in rects.tolist():
+    for n, top, left, tall, wide in rects.tolist():  # host: the CPU's way
         if min(tall, wide) < reference.LEAST_SIDE:
             continue
         area = (n, slice(None), slice(top, top + tall), slice(left, left + wide))

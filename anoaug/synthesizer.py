@@ -344,6 +344,7 @@ class Synthesizer(nn.Module):
             call = content.settle(call, self._binding.made, known_objects)
             table, host, planes = call.table, call.host, list(call.planes)
         if self.computed:
+            # host: replays
             host = host.cpu() if working else table.new_zeros(table.shape, device="cpu")
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
             read += pictures.compute(call, self._binding.computed)

@@ -262,7 +262,7 @@ class Bank:
         facts = self._facts
         if facts.digest is None:
             if facts.rows is None:
-                rows = self._origin().data.cpu().numpy()
+                rows = self._origin().data.cpu().numpy()  # host: once per bank
                 facts.rows = tuple(
                     cachefile.ordered(cachefile.row_digest, iter(rows), cachefile.threads())
                 )
@@ -335,7 +335,7 @@ class TextureBank(Bank):
         if facts.histograms is None:
             shape = (self.channels, 256 * 8)
             data, _ = self._origin()._derived("histogram", _histograms, shape)
-            facts.histograms = data.cpu().numpy().view(np.int64)
+            facts.histograms = data.cpu().numpy().view(np.int64)  # host: once per bank
             facts.histograms.flags.writeable = False
         return facts.histograms
 
@@ -482,7 +482,7 @@ def _smooth(images: Tensor) -> Tensor:
 def _histograms(images: Tensor) -> Tensor:
     """int64 counts of each plane, as bytes ``[n, C, 2048]``."""
     count, channels = images.shape[:2]
-    planes = images.cpu().numpy().reshape(count * channels, -1)
+    planes = images.cpu().numpy().reshape(count * channels, -1)  # host: once per bank
     counts = np.stack([np.bincount(plane, minlength=256) for plane in planes]).astype(np.int64)
     return torch.from_numpy(counts.view(np.uint8).reshape(count, channels, -1))
 

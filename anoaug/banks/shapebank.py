@@ -203,7 +203,7 @@ class ShapeBank(Bank):
     @functools.cached_property
     def outlines(self) -> Indices:
         """int64 ``[N, 5]``: pixels inside; first row, row after the last, and so for columns."""
-        inside = self._origin().data.cpu().numpy()[:, 0] > distances.EDGE
+        inside = self._origin().data.cpu().numpy()[:, 0] > distances.EDGE  # host: once per bank
         found = np.zeros((len(inside), 5), np.int64)
         found[:, 0] = inside.sum((1, 2))
         for column, axis in ((1, 2), (3, 1)):
@@ -309,4 +309,4 @@ def _marked(masks: Tensor) -> Any:
         found = masks > 0.5
     else:
         raise TypeError(f"masks: expected bool, uint8 or float, got {masks.dtype}")
-    return found[:, 0].cpu().numpy()
+    return found[:, 0].cpu().numpy()  # host: once per bank

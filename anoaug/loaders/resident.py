@@ -297,7 +297,7 @@ class ResidentDataset(Dataset[dict[str, Any]]):
             batch["label"] = self._label.index_select(0, placed)
         batch |= {"index": rows, "name": [self.bank.names[number] for number in numbers]}
         if self.bank.categories:
-            known = self.bank.category[rows.numpy()].tolist()
+            known = self.bank.category[rows.numpy()].tolist()  # host: rows live there
             batch["category"] = [self.bank.categories[number] for number in known]
         return batch
 

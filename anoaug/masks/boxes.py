@@ -131,7 +131,7 @@ def first_overlap(
     found = torch.zeros(rows, dtype=torch.bool, device=here.device)
     top_share, bottom = ratio(share)
     least = total * top_share
-    places = torch.stack((laid.top, laid.left), 2).tolist()
+    places = torch.stack((laid.top, laid.left), 2).tolist()  # host: the CPU's way
     for n, (tall, wide) in enumerate(torch.stack((laid.tall, laid.wide), 2)[:, 0].tolist()):
         patch = moved[n, :tall, :wide]
         bar = int(least[n])

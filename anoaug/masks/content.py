@@ -382,4 +382,4 @@ def _rows(table: Tensor, layer: PlacedLayer, placed: int | None = None) -> Tenso
     wanted = (table[:, ACTIVE] > 0) & (table[:, layer.gate] > 0)
     if placed is not None:
         wanted &= table[:, placed] == 0
-    return wanted.nonzero()[:, 0]
+    return wanted.nonzero()[:, 0]  # host: a host tensor

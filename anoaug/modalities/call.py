@@ -261,7 +261,7 @@ def _rendered(
             planes, confined = [*planes, good], 1
     read = list(binding.tensors(units.device, units.shape[1])[0])
     if binding.computed:
-        host = _joined(call.host.cpu(), own.cpu())
+        host = _joined(call.host.cpu(), own.cpu())  # host: computed looks only; waits in a replay
         scene = pictures.Call(units, table, host, planes, read, confined, text, call.backend)
         read += pictures.compute(scene, binding.computed)
     last = units.is_contiguous(memory_format=torch.channels_last) and not units.is_contiguous()

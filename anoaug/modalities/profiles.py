@@ -118,7 +118,7 @@ def _by_row(mask: Tensor, lengths: Tensor, field: Callable[..., Tensor], *more: 
     inside = mask[:, 0] > 0
     level = torch.zeros(inside.shape, dtype=torch.float32, device=mask.device)
     if mask.device.type == "cpu":
-        rows = inside.flatten(1).any(1).nonzero()[:, 0]
+        rows = inside.flatten(1).any(1).nonzero()[:, 0]  # host: the CPU's branch
         if len(rows):
             level[rows] = field(inside[rows], lengths[rows], *more)
     elif len(mask):

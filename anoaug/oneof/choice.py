@@ -297,7 +297,7 @@ class OneOf(Synthesizer):
         like: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
         table = torch.zeros((len(images), width), **like, pin_memory=images.is_cuda)
         for k in choice.unique().tolist():  # host: so far all is there
-            rows = (choice == k).nonzero()[:, 0]
+            rows = (choice == k).nonzero()[:, 0]  # host: the choice lives there
             numbers = self._categories[k][categories[rows]]
             drawn = self.members[k]._draw(images, (index[rows], state), numbers, host=True)
             table[rows, : drawn.shape[1]] = drawn

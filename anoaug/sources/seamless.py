@@ -179,7 +179,7 @@ def _one_by_one(
 ) -> Tensor:  # fmt: skip
     """Each rectangle at its own size, on the host."""
     out = image.clone(memory_format=torch.contiguous_format)
-    for n, top, left, tall, wide in rects.tolist():
+    for n, top, left, tall, wide in rects.tolist():  # host: the CPU's way
         if not tall:
             continue
         area = (n, slice(None), slice(top, top + tall), slice(left, left + wide))
