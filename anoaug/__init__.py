@@ -7,6 +7,7 @@ blends; both are called on a batch and return an ``AnomalyBatch``.
 from . import (
     blends,
     evaluation,
+    features,
     functional,
     generate,
     masks,
@@ -46,6 +47,7 @@ __all__ = [
     "create",
     "describe",
     "evaluation",
+    "features",
     "functional",
     "generate",
     "list_methods",

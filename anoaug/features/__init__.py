@@ -1,0 +1,21 @@
+"""Feature-space synthesis: anomalies made of a network's features, in a detector's training loop.
+
+``create`` makes a published method, a module called on features that returns a ``FeatureBatch``;
+``functional`` has the same things as functions of tensors.
+"""
+
+from . import functional
+from .batch import FeatureBatch
+from .methods import create, describe, list_methods
+from .perturbation import Perturbation
+from .randomness import keys
+
+__all__ = [
+    "FeatureBatch",
+    "Perturbation",
+    "create",
+    "describe",
+    "functional",
+    "keys",
+    "list_methods",
+]

@@ -1,0 +1,186 @@
+"""Perturbation: a module that turns features of normal images anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks
+from ..numbering import Numbering
+from . import layouts, randomness
+from .batch import FeatureBatch
+
+
+class Site(NamedTuple):
+    """What a perturbation may look at.
+
+    Attributes:
+        features: ``[G, P, C]`` float32 (float64 if they came so), groups of positions.
+        where: bool ``[G, P]``, the positions that may be perturbed, or None for all.
+        mask: bool ``[G, P]``, the real defects, or None.
+        grid: How the features lie.
+        number: Sample indices and (seed, epoch), for :meth:`rng`.
+        category: int64 ``[G]`` on the host, or None.
+        noise: Standard normal noise ``[G, P, C]`` to use instead of drawn one, or None.
+    """
+
+    features: Tensor
+    where: Tensor | None
+    mask: Tensor | None
+    grid: layouts.Grid
+    number: tuple[Tensor, Tensor]
+    category: Tensor | None
+    noise: Tensor | None
+
+    def rng(self, stream: str) -> Tensor:
+        """Keys int64 ``[G, 2]`` of a stream, on the features' device."""
+        return randomness.sample_keys(self.number, f"features.{stream}", self.features.device)
+
+
+class Perturbed(NamedTuple):
+    """What a perturbation made.
+
+    Attributes:
+        features: ``[G', P, C]``; G' is G, or 2 G where the batch is duplicated.
+        mask: bool ``[G', P]``, the perturbed positions.
+        extras: Further tensors by name.
+    """
+
+    features: Tensor
+    mask: Tensor
+    extras: dict[str, Tensor] = {}
+
+
+class Perturbation(nn.Module):
+    """Base of feature perturbations: layouts, randomness, dtype, labels; subclasses give the law.
+
+    A pure function of (seed, epoch, sample index), as a Synthesizer is: pass ``index`` and
+    ``epoch``, or let the internal counter number the samples. Computes in float32 with
+    autocast off and rounds once to the features' dtype. Gradients flow to
+    the features as the method has them.
+
+    Args:
+        seed: 64-bit seed; None takes ``torch.initial_seed()`` once.
+        active: ``"train"`` (identity in eval mode) or ``"always"``.
+        layout: Of the features, ``"nchw"``, ``"nhwc"``, ``"tokens"`` or ``"rows"``; by their
+            rank if None.
+        prefix: Tokens before the first position, which stay as they are.
+    """
+
+    # The name of the randomness; a method's own by default.
+    stream = "perturbation"
+
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        active: str = "train",
+        layout: str | None = None,
+        prefix: int = 0,
+    ) -> None:
+        super().__init__()
+        self.active = checks.one_of("active", active, ("train", "always"))
+        self.layout = layout
+        if layout is not None:
+            checks.one_of("layout", layout, tuple(layouts.LAYOUTS))
+        self.prefix = prefix
+        self._numbering = Numbering(seed)
+
+    def perturb(self, site: Site) -> Perturbed:
+        """The law of the method; called under autocast off."""
+        raise NotImplementedError(f"{type(self).__name__}.perturb")
+
+    @property
+    def working(self) -> bool:
+        """Whether a call perturbs, or hands features through."""
+        return self.training or self.active == "always"
+
+    def forward(
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        label: Tensor | None = None,
+        *,
+        where: Tensor | None = None,
+        index: Tensor | Sequence[int] | None = None,
+        epoch: int | None = None,
+        category: Tensor | Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
+        noise: Tensor | None = None,
+    ) -> FeatureBatch:
+        """Perturb features.
+
+        Args:
+            features: ``(B, C, h, w)``, ``(B, h, w, C)``, ``(B, P, C)`` or ``(N, C)``; not modified.
+            mask: Real defects on the features' grid, united with the synthetic ones.
+            label: int64 ``(B,)`` (of rows ``(N,)``) labels of real defects, united likewise.
+            where: Positions that may be perturbed, on the features' grid.
+            index: Sample indices ``[B]`` on the host; needs an epoch. Of rows: of the samples they
+                are divided among.
+            epoch: Epoch in [0, 2**32).
+            category: int64 ``[B]`` on the host, for methods that were fitted per category.
+            size: Height and width of the grid, for tokens and rows.
+            noise: Standard normal noise like the features instead of drawn one, for tests.
+
+        Returns:
+            A :class:`FeatureBatch`.
+
+        Raises:
+            TypeError, ValueError: Bad input; the message says what was expected and the mend.
+        """
+        groups = None if index is None else len(index)
+        grid = layouts.grid(
+            features, self.layout, groups=groups, size=size, prefix=self.prefix
+        )  # fmt: skip
+        real = None if mask is None else grid.flat("mask", mask, features)
+        allowed = None if where is None else grid.flat("where", where, features)
+        rows = grid.groups * (grid.positions if grid.layout == "rows" else 1)
+        known = None if label is None else checks.row_vector("label", label, rows)
+        if not self.working:
+            none = features.new_zeros((grid.groups, grid.positions), dtype=torch.bool)
+            return self._batch(features, features, none, real, known, {}, grid)
+        named = None if category is None else checks.host_rows("category", category, grid.groups)
+        number = self._numbering(index, epoch, grid.groups)
+        with torch.autocast(features.device.type, enabled=False):
+            seen = grid.view(features)
+            wide = seen.to(torch.promote_types(seen.dtype, torch.float32))
+            given = None if noise is None else grid.view(noise).to(wide.dtype)
+            made = self.perturb(Site(wide, allowed, real, grid, number, named, given))
+            moved = grid.restore(made.features, features)
+        return self._batch(moved, features, made.mask, real, known, made.extras, grid)
+
+    def _batch(
+        self, moved: Tensor, features: Tensor, inside: Tensor, real: Tensor | None,
+        known: Tensor | None, extras: dict[str, Tensor], grid: layouts.Grid,
+    ) -> FeatureBatch:  # fmt: skip
+        """Synthetic and real anomalies together."""
+        times = len(inside) // max(grid.groups, 1) or 1
+        if real is not None:
+            inside = inside | real.repeat(times, 1)
+        labels = grid.labels(inside)
+        if known is not None:
+            labels = torch.where(known.to(labels.device).repeat(times) > 0, 1, labels)
+        clean = features if times == 1 else features.repeat(times, *[1] * (features.dim() - 1))
+        return FeatureBatch(moved, grid.shaped(inside), labels, clean, extras)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
+        self._numbering.set_epoch(epoch)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Seed, epoch and counter, for ``state_dict``."""
+        return self._numbering.get_state()
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Restore seed, epoch and counter from ``state_dict``."""
+        self._numbering.set_state(state)
+
+
+def everywhere(site: Site) -> Any:
+    """Bool ``[G, P]``: the positions that may be perturbed."""
+    if site.where is not None:
+        return site.where
+    return site.features.new_ones(site.features.shape[:2], dtype=torch.bool)
