@@ -1,0 +1,287 @@
+"""What every feature-space method promises, asked of each registered one."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from anoaug import features
+from anoaug.features import methods
+
+NAMES = features.list_methods()
+B, C, H, W = 3, 8, 4, 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How a method is asked. A new method adds a line to ``CASES`` where it is unlike the rest.
+
+    Attributes:
+        make: Makes it, instead of ``features.create``: fits it, gives it a discriminator.
+        needs: Keywords that ``features.create`` cannot do without.
+        coupled: Why a sample's result depends on the others of its batch; empty: it does not.
+        flat: Whether rows (N, C) do for it; otherwise maps and tokens alone.
+        size: Whether tokens need ``size=``.
+        gradient: Whether gradients reach the features.
+    """
+
+    make: Callable[..., Any] | None = None
+    needs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    coupled: str = ""
+    flat: bool = True
+    size: bool = False
+    gradient: bool = True
+
+
+CASES: dict[str, Case] = {}
+
+# The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "simplenet": {
+        "sigma": None, "radius": None, "ratio": None, "mixture": 1, "growth": 1.1,
+    },
+}  # fmt: skip
+
+
+def case(name: str) -> Case:
+    return CASES.get(name, Case())
+
+
+def made(name: str, /, **keywords: Any) -> Any:
+    """A method, ready to be called on features of C channels on a grid of H x W."""
+    make = case(name).make
+    keywords = {"seed": 0, **case(name).needs, **keywords}
+    return features.create(name, **keywords) if make is None else make(**keywords)
+
+
+@pytest.fixture
+def maps() -> Tensor:
+    return torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(0))
+
+
+NUMBER: dict[str, Any] = {"index": torch.tensor([4, 9, 2]), "epoch": 1}
+
+every = pytest.mark.parametrize("name", NAMES)
+
+
+def test_every_file_registers_a_method() -> None:
+    files = {module.name for module in pkgutil.iter_modules(methods.__path__)}
+    assert files == {methods.get(n).build.__module__.rsplit(".", 1)[1] for n in NAMES}
+
+
+@every
+def test_published_defaults(name: str) -> None:
+    assert features.describe(name)["defaults"] == PUBLISHED[name]
+
+
+@every
+def test_a_description_says_what_it_is(name: str) -> None:
+    told = features.describe(name)
+    assert told["name"] == name and told["paper"] and told["matches"] and told["labels"]
+    assert name in features.list_methods(told["family"])
+
+
+@every
+def test_something_is_perturbed_and_the_input_stays(name: str, maps: Tensor) -> None:
+    before = maps.clone()
+    out = made(name)(maps, **NUMBER)
+    times = len(out.features) // B
+    assert torch.equal(maps, before)
+    assert not torch.equal(out.features, maps.repeat(times, 1, 1, 1))
+    assert torch.equal(out.clean, maps.repeat(times, 1, 1, 1))
+    assert out.features.isfinite().all()
+
+
+@every
+def test_masks_and_labels_are_of_the_features(name: str, maps: Tensor) -> None:
+    out = made(name)(maps, **NUMBER)
+    rows = len(out.features)
+    assert out.features.shape[1:] == maps.shape[1:] and rows in (B, 2 * B)
+    assert out.mask.shape == (rows, 1, H, W) and out.mask.dtype == torch.float32
+    assert out.mask.unique().tolist() in ([0.0], [1.0], [0.0, 1.0])
+    assert out.label.dtype == torch.int64
+    if not (out.label > 1).any():
+        assert torch.equal(out.label, out.mask.flatten(1).any(1).long())
+
+
+@every
+def test_positions_outside_the_mask_keep_their_bits(name: str, maps: Tensor) -> None:
+    if methods.get(name).family == "appearance":
+        return
+    out = made(name)(maps, **NUMBER)
+    outside = (out.mask == 0).expand_as(out.features)
+    assert torch.equal(out.features[outside], out.clean[outside])
+
+
+@every
+def test_a_call_can_be_repeated(name: str, maps: Tensor) -> None:
+    first, second = made(name), made(name)
+    second(maps)  # moves its counter, which an index does not ask
+    expected = first(maps, **NUMBER)
+    found = second(maps, **NUMBER)
+    for one, other in zip(expected[:4], found[:4], strict=True):
+        assert torch.equal(one, other)
+
+
+@every
+def test_calls_without_an_index_follow_the_seed(name: str, maps: Tensor) -> None:
+    one, other = made(name), made(name)
+    assert torch.equal(one(maps).features, other(maps).features)
+    state = one.state_dict()
+    expected = one(maps).features
+    other.load_state_dict(state)
+    assert torch.equal(other(maps).features, expected)
+    assert torch.equal(pickle.loads(pickle.dumps(other))(maps).features, one(maps).features)
+
+
+@every
+def test_a_sample_gets_the_same_in_any_batch(name: str, maps: Tensor) -> None:
+    if case(name).coupled:
+        return
+    perturb = made(name)
+    whole = perturb(maps, **NUMBER)
+    order = [2, 0]
+    part = perturb(maps[order], index=NUMBER["index"][order], epoch=1)
+    times = len(whole.features) // B
+    rows = [r + B * t for t in range(times) for r in order]
+    assert torch.equal(part.features, whole.features[rows])
+    assert torch.equal(part.mask, whole.mask[rows])
+
+
+@every
+def test_maps_tokens_and_rows_get_the_same(name: str, maps: Tensor) -> None:
+    perturb = made(name)
+    whole = perturb(maps, **NUMBER)
+    expected = whole.features.flatten(2).transpose(1, 2)
+    tokens = maps.flatten(2).transpose(1, 2)
+    size = {"size": (H, W)} if case(name).size else {}
+    found = perturb(tokens, **NUMBER, **size)
+    assert torch.equal(found.features, expected)
+    assert torch.equal(found.mask, whole.mask.flatten(1))
+    nhwc = made(name, layout="nhwc")(maps.permute(0, 2, 3, 1), **NUMBER)
+    assert torch.equal(nhwc.features.flatten(1, 2), expected)
+    last = perturb(maps.contiguous(memory_format=torch.channels_last), **NUMBER).features
+    assert torch.equal(last, whole.features)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    if case(name).flat:
+        rows = perturb(tokens.flatten(0, 1), **NUMBER, **size)
+        assert torch.equal(rows.features, expected.flatten(0, 1))
+
+
+@every
+def test_prefix_tokens_stay(name: str, maps: Tensor) -> None:
+    tokens = torch.cat((torch.ones(B, 2, C), maps.flatten(2).transpose(1, 2)), 1)
+    size = {"size": (H, W)} if case(name).size else {}
+    out = made(name, prefix=2)(tokens, **NUMBER, **size)
+    times = len(out.features) // B
+    assert torch.equal(out.features[:, :2], torch.ones(B * times, 2, C))
+    expected = made(name)(maps, **NUMBER).features.flatten(2).transpose(1, 2)
+    assert torch.equal(out.features[:, 2:], expected)
+
+
+@every
+def test_eval_mode_hands_features_through(name: str, maps: Tensor) -> None:
+    out = made(name).eval()(maps, **NUMBER)
+    assert torch.equal(out.features, maps) and not out.mask.any() and not out.label.any()
+    always = made(name, active="always").eval()(maps, **NUMBER)
+    assert torch.equal(always.features, made(name)(maps, **NUMBER).features)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtypes_stay_and_are_rounded_once(name: str, dtype: torch.dtype, maps: Tensor) -> None:
+    narrow = maps.to(dtype)
+    perturb = made(name)
+    out = perturb(narrow, **NUMBER)
+    assert out.features.dtype == dtype and out.clean.dtype == dtype
+    if dtype != torch.float64:
+        wide = perturb(narrow.float(), **NUMBER)
+        assert torch.equal(out.features, wide.features.to(dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = perturb(narrow, **NUMBER)
+        assert torch.equal(cast.features, out.features)
+
+
+@every
+def test_an_empty_batch_stays_empty(name: str) -> None:
+    out = made(name)(torch.zeros(0, C, H, W))
+    assert out.features.shape == (0, C, H, W)
+    assert out.mask.shape == (0, 1, H, W) and out.label.shape == (0,)
+
+
+@every
+def test_zeros_give_no_nan(name: str) -> None:
+    zeros = torch.zeros(B, C, H, W, requires_grad=True)
+    out = made(name)(zeros, **NUMBER)
+    assert out.features.isfinite().all()
+    if out.features.requires_grad:
+        out.features.square().sum().backward()
+        assert zeros.grad is not None and zeros.grad.isfinite().all()
+
+
+@every
+def test_gradients_reach_the_features(name: str, maps: Tensor) -> None:
+    maps.requires_grad_()
+    out = made(name)(maps, **NUMBER)
+    assert out.features.requires_grad == case(name).gradient
+    if case(name).gradient:
+        out.features.sum().backward()
+        assert maps.grad is not None and maps.grad.isfinite().all() and maps.grad.any()
+
+
+@every
+def test_no_global_generator_is_moved(name: str, maps: Tensor) -> None:
+    perturb = made(name)
+    before = torch.get_rng_state()
+    perturb(maps, **NUMBER)
+    perturb(maps)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@every
+def test_real_defects_are_united(name: str, maps: Tensor) -> None:
+    real = torch.zeros(B, 1, H, W)
+    real[1, 0, 2, 3] = 1
+    perturb = made(name)
+    bare = perturb(maps, **NUMBER)
+    out = perturb(maps, mask=real, **NUMBER)
+    assert (out.mask.view(-1, B, 1, H, W)[:, 1, 0, 2, 3] == 1).all()
+    rest = real.repeat(len(out.mask) // B, 1, 1, 1) == 0
+    assert (out.mask[rest] <= bare.mask[rest]).all()
+    told = perturb(maps, label=torch.tensor([1, 0, 0]), **NUMBER)
+    assert told.label.view(-1, B)[:, 0].bool().all()
+
+
+@every
+def test_where_confines(name: str, maps: Tensor) -> None:
+    if methods.get(name).family == "appearance":
+        return
+    where = torch.zeros(B, 1, H, W, dtype=torch.bool)
+    where[:, :, :2] = True
+    out = made(name)(maps, where=where, **NUMBER)
+    assert torch.equal(out.features[:, :, 2:], out.clean[:, :, 2:])
+    assert not out.mask[:, :, 2:].any()
+
+
+@every
+@pytest.mark.filterwarnings("ignore:.*is_compiling.*")
+def test_fullgraph_compile_gives_the_same(name: str, maps: Tensor) -> None:
+    perturb = made(name)
+    expected = perturb(maps, **NUMBER)
+    torch.compiler.reset()
+    found = torch.compile(perturb, fullgraph=True, backend="aot_eager")(maps, **NUMBER)
+    torch.testing.assert_close(found.features, expected.features)
+    assert torch.equal(found.mask, expected.mask) and torch.equal(found.label, expected.label)
+
+
+@every
+def test_an_unknown_keyword_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match="is not a keyword of it"):
+        features.create(name, sigmma=0.1)
