@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ class Site(NamedTuple):
         number: Sample indices and (seed, epoch), for :meth:`rng`.
         category: int64 ``[G]`` on the host, or None.
         noise: Standard normal noise ``[G, P, C]`` to use instead of drawn one, or None.
+        given: What else the call passed, by the names of :attr:`Perturbation.takes`.
     """
 
     features: Tensor
@@ -34,6 +35,7 @@ class Site(NamedTuple):
     number: tuple[Tensor, Tensor]
     category: Tensor | None
     noise: Tensor | None
+    given: Mapping[str, Any] = {}
 
     def rng(self, stream: str) -> Tensor:
         """Keys int64 ``[G, 2]`` of a stream, on the features' device."""
@@ -72,6 +74,8 @@ class Perturbation(nn.Module):
 
     # The name of the randomness; a method's own by default.
     stream = "perturbation"
+    # What a call may pass beyond forward's own arguments, for ``site.given``.
+    takes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class Perturbation(nn.Module):
         category: Tensor | Sequence[int] | None = None,
         size: tuple[int, int] | None = None,
         noise: Tensor | None = None,
+        **given: Any,
     ) -> FeatureBatch:
         """Perturb features.
 
@@ -124,6 +129,7 @@ class Perturbation(nn.Module):
             category: int64 ``[B]`` on the host, for methods that were fitted per category.
             size: Height and width of the grid, for tokens and rows.
             noise: Standard normal noise like the features instead of drawn one, for tests.
+            given: What the method takes beyond these, see its class.
 
         Returns:
             A :class:`FeatureBatch`.
@@ -131,6 +137,11 @@ class Perturbation(nn.Module):
         Raises:
             TypeError, ValueError: Bad input; the message says what was expected and the mend.
         """
+        for name in given:
+            if name not in self.takes:
+                raise TypeError(
+                    f"{type(self).__name__}: takes no {name}=; {checks.nearest(name, self.takes)}"
+                )
         groups = None if index is None else len(index)
         grid = layouts.grid(
             features, self.layout, groups=groups, size=size, prefix=self.prefix
@@ -147,8 +158,8 @@ class Perturbation(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             seen = grid.view(features)
             wide = seen.to(torch.promote_types(seen.dtype, torch.float32))
-            given = None if noise is None else grid.view(noise).to(wide.dtype)
-            made = self.perturb(Site(wide, allowed, real, grid, number, named, given))
+            drawn = None if noise is None else grid.view(noise).to(wide.dtype)
+            made = self.perturb(Site(wide, allowed, real, grid, number, named, drawn, given))
             moved = grid.restore(made.features, features)
         return self._batch(moved, features, made.mask, real, known, made.extras, grid)
 

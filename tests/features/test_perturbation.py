@@ -89,3 +89,5 @@ def test_bad_input_is_refused(maps: Tensor) -> None:
         perturb(torch.zeros(5, 3), index=[0, 1], epoch=0)
     with pytest.raises(TypeError, match="not a keyword"):
         features.create("simplenet", sigmma=0.1)
+    with pytest.raises(TypeError, match="takes no discriminator="):
+        perturb(maps, discriminator=None)
