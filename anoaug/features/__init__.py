@@ -4,7 +4,7 @@
 ``functional`` has the same things as functions of tensors.
 """
 
-from . import functional
+from . import fitted, functional
 from .batch import FeatureBatch
 from .methods import create, describe, list_methods
 from .perturbation import Perturbation
@@ -15,6 +15,7 @@ __all__ = [
     "Perturbation",
     "create",
     "describe",
+    "fitted",
     "functional",
     "keys",
     "list_methods",

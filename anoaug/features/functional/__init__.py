@@ -1,5 +1,7 @@
 """Feature perturbations as functions of tensors: ``(features, mask, rng) -> ...``."""
 
+from .nearest import nearest
 from .noise import gaussian_noise
+from .order import quantile
 
-__all__ = ["gaussian_noise"]
+__all__ = ["gaussian_noise", "nearest", "quantile"]
