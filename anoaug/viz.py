@@ -332,13 +332,15 @@ def _told(synth: Synthesizer, batch: AnomalyBatch, at: int) -> Iterator[str]:
         if not values[f"layer{place}.gate"][0] > 0:
             continue
         mine = {
-            name.rsplit(".", 1)[1]: (values[name][0], numbers[name][0])
+            # Of a column of several words the first speaks for all: the part's, not its places'.
+            name.rsplit(".", 1)[1]: (values[name][0].flat[0], numbers[name][0].flat[0])
             for name in values
             if name.startswith(f"layer{place}.")
         }
         if "half_h" in mine:
             yield f"{2 * mine['half_w'][0]:.0f} x {2 * mine['half_h'][0]:.0f} pixels"
-            angle = math.degrees(math.atan2(mine["sin"][0], mine["cos"][0]))
+            turn = (mine[name][0] if name in mine else name == "cos" for name in ("sin", "cos"))
+            angle = math.degrees(math.atan2(*turn))
             if abs(angle) >= 0.5:
                 yield f"{angle:.0f}°"
         if "opacity" in mine:

@@ -1,4 +1,4 @@
-"""The command line: ``anoaug methods``, ``preview``, ``generate`` and ``doctor``.
+"""The command line: ``anoaug methods``, ``preview``, ``gallery``, ``generate`` and ``doctor``.
 
 One module per command. Arguments, files and messages are dealt with there; what a command shows or
 writes comes from elsewhere. Each command is a function of the parsed arguments that returns the
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import __version__
-from . import doctor, generate, methods, preview
+from . import doctor, gallery, generate, methods, preview
 from .arguments import Parser, Run
 
 
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    for module in (methods, preview, generate, doctor):
+    for module in (methods, preview, gallery, generate, doctor):
         module.register(command)
     return parser
 

@@ -6,11 +6,10 @@ import argparse
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from .. import __version__, checks, doctor, methods, viz
 from ..banks import Bank, DonorBank, TextureBank, imagefolder
 from ..synthesizer import Synthesizer
 from .arguments import DEFAULT_METHODS, Commands, listed, whole
+from .pictures import DEMO_IMAGES, bar, demo_images, device_of, found, read
 
-DEMO_IMAGES = ("brick", "gravel", "grass", "coins")
 # Of a thousand the one whose anomalies are easiest to see at the size of a thumbnail.
 DEMO_SEED = 840
 
@@ -28,8 +27,6 @@ BATCH = 32
 _MEASURED_SIZE = 256
 _DONORS = 32  # at most, from each folder
 _MET = ("textures", "donors")  # needs of methods that can be met here
-
-T = TypeVar("T")
 
 
 def register(commands: Commands) -> None:
@@ -64,14 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.method
     for name in names:
         _suppliable(methods.get(name))
-    device, backend = _device(arguments.device, arguments.backend)
+    device, backend = device_of(arguments.device, arguments.backend)
     if arguments.demo == bool(arguments.paths):
         raise ValueError("preview: expected a folder or images, or --demo; give one of the two")
     rule = imagefolder.Rule((arguments.size, arguments.size), 3, arguments.resize)
     if arguments.demo:
         labels, images = list(DEMO_IMAGES), demo_images(arguments.size)
     else:
-        labels, images = _read(_found(arguments.paths, arguments.n), rule)
+        labels, images = read(found(arguments.paths, arguments.n), rule)
     images = images.to(device)
     banks: dict[str, Bank] = {"textures": _textures(arguments.textures, arguments.size)}
     borrowing = [name for name in names if "donors" in methods.get(name).needs]
@@ -79,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         banks["donors"] = _donors(arguments, rule, borrowing)
 
     drawn = []
-    for name in _bar(names, "method"):
+    for name in bar(names, "method"):
         synth = _synth(name, banks, arguments, p=arguments.p)
         drawn.append((synth, synth(images, index=range(len(images)), epoch=0)))
     where = _device_name(device)
@@ -112,24 +109,6 @@ def _suppliable(method: methods.Method) -> None:
         )
 
 
-def _device(name: str, backend: str | None) -> tuple[torch.device, str]:
-    """The device and what runs on it, or a refusal."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device).cpu()
-    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch says which
-        raise ValueError(
-            f"--device: expected cpu, cuda or another device that torch finds here, got {name!r}; "
-            "anoaug doctor shows what there is"
-        ) from error
-    found = doctor.backend(device, backend)
-    if found["backend"] is None:
-        raise ValueError(f"--backend: {found['why']}")
-    return device, found["backend"]
-
-
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
@@ -148,7 +127,7 @@ def _donors(
         return _demo_donors(arguments.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the images shown were read with the same warnings
-        names, images = _read(_found(arguments.paths, max(_DONORS, arguments.n)), rule)
+        names, images = read(found(arguments.paths, max(_DONORS, arguments.n)), rule)
     if len(images) == 1:
         warnings.warn(
             f"{', '.join(borrowing)} takes patches from other images, and here is one image alone: "
@@ -173,96 +152,6 @@ def _synth(
     if "donors" in method.needs:
         keywords["donors"] = banks["donors"]
     return methods.create(name, **keywords)
-
-
-# ---- images --------------------------------------------------------------------------------------
-
-
-def _found(paths: Sequence[Path], count: int) -> list[tuple[list[tuple[str, Path]], int]]:
-    """For each argument its candidates as (label, file), and how many of them to take."""
-    found = []
-    for path in (path.expanduser() for path in paths):
-        if path.is_dir():
-            inside = sorted(imagefolder.normal_by_folder(path, imagefolder.find(path)))
-            part = imagefolder.defect_part(path)
-            if part is not None:
-                warnings.warn(
-                    f"{str(path)!r} is {part} of a dataset: its images are not known to be normal; "
-                    "give train/good",
-                    stacklevel=2,
-                )
-            found.append(([(name, path / name) for name in inside], count))
-        elif path.exists():
-            found.append(([(path.name, path)], 1))
-        else:
-            raise ValueError(f"{str(path)!r} does not exist; check the path")
-    return found
-
-
-def _spread(count: int, wanted: int) -> Iterator[int]:
-    """All numbers below ``count``, first ``wanted`` of them evenly spread."""
-    wanted = min(count, wanted)
-    first = [(2 * k + 1) * count // (2 * wanted) for k in range(wanted)]
-    yield from first
-    yield from sorted(set(range(count)) - set(first))
-
-
-def _bar(items: Sequence[T], unit: str) -> Iterator[T]:
-    """The items, with a bar on a terminal."""
-    bar = checks.require("tqdm", "images").tqdm
-    yield from bar(items, unit=unit, leave=False, disable=None)
-
-
-def _read(
-    found: Sequence[tuple[list[tuple[str, Path]], int]], rule: imagefolder.Rule
-) -> tuple[list[str], Tensor]:
-    """Labels and images uint8 ``[B, 3, H, W]``; unreadable files are named."""
-    labels: list[str] = []
-    images: list[Tensor] = []
-    for candidates, wanted in _bar(found, "path"):
-        broken: list[str] = []
-        kept: dict[int, Tensor] = {}
-        for at in _spread(len(candidates), wanted):
-            path = candidates[at][1]
-            try:
-                kept[at] = torch.from_numpy(imagefolder.decode(path.read_bytes(), rule).copy())
-            except MemoryError:
-                raise
-            except Exception as error:  # Pillow's plugins raise many types on damaged files
-                broken.append(f"{path} ({imagefolder.why(error)})")
-            if len(kept) == wanted:
-                break
-        if not kept:
-            raise ValueError(f"expected images, could not read {'; '.join(broken)}")
-        if broken:
-            warnings.warn(f"left out, could not be read: {'; '.join(broken)}", stacklevel=2)
-        labels += [candidates[at][0] for at in sorted(kept)]
-        images += [kept[at] for at in sorted(kept)]
-    return labels, torch.stack(images)
-
-
-def demo_images(size: int = 256) -> Tensor:
-    """The middle of scikit-image's bundled brick, gravel, grass and coins.
-
-    Args:
-        size: Side in pixels; 256 is their own resolution.
-
-    Returns:
-        uint8 ``[4, 3, size, size]``, three equal channels.
-
-    Raises:
-        ImportError: scikit-image or Pillow is missing.
-    """
-    data = checks.require("skimage.data", "demo")
-    pillow = checks.require("PIL.Image", "images")
-    images = []
-    for name in DEMO_IMAGES:
-        image = pillow.fromarray(getattr(data, name)())
-        left, top = (image.width - 256) // 2, (image.height - 256) // 2
-        box = (left, top, left + 256, top + 256)
-        image = image.resize((size, size), pillow.Resampling.BICUBIC, box=box)
-        images.append(torch.from_numpy(np.array(image)))
-    return torch.stack(images)[:, None].repeat(1, 3, 1, 1)
 
 
 # ---- throughput ----------------------------------------------------------------------------------

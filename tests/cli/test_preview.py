@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import anoaug
 from anoaug import methods, viz
-from anoaug.cli import preview
+from anoaug.cli import pictures, preview
 
 pillow = pytest.importorskip("PIL.Image")
 
@@ -161,7 +161,7 @@ def test_throughput_leaves_the_threads_as_they_were(images: torch.Tensor):
 @given(count=st.integers(1, 50), wanted=st.integers(1, 60))
 @settings(max_examples=50, deadline=None)
 def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
-    order = list(preview._spread(count, wanted))
+    order = list(pictures.spread(count, wanted))
     assert sorted(order) == list(range(count))
     first = order[: min(count, wanted)]
     gaps = np.diff([-1, *first, count])
