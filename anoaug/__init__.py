@@ -15,6 +15,7 @@ from . import (
     photometric,
     prepare,
     sources,
+    turning,
     viz,
 )
 from .banks import Bank, DonorBank, TextureBank
@@ -24,7 +25,7 @@ from .binding import Layer
 from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .loaders.resident import ResidentDataset
 from .methods import create, describe, list_methods
-from .oneof import OneOf
+from .oneof import ByCategory, OneOf
 from .synthesizer import Synthesizer
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "AnomalyCollate",
     "AnomalyLoader",
     "Bank",
+    "ByCategory",
     "DonorBank",
     "IndexedDataset",
     "Layer",
@@ -56,5 +58,6 @@ __all__ = [
     "photometric",
     "prepare",
     "sources",
+    "turning",
     "viz",
 ]

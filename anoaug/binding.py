@@ -197,7 +197,8 @@ class Binding:
         """Category numbers int64 ``[rows]``, -1 where unknown.
 
         Args:
-            category: None, one name or number for all, or one per sample.
+            category: None, one name or number for all, or one per sample (None, "" or -1 where it
+                is unknown).
             rows: Samples.
 
         Raises:
@@ -220,9 +221,11 @@ class Binding:
                 )
         return numbers
 
-    def _category_number(self, name: str | int) -> int:
+    def _category_number(self, name: str | int | None) -> int:
+        if not name and not isinstance(name, int):  # unknown
+            return -1
         if not isinstance(name, str):
-            return int(name)
+            return int(name)  # type: ignore[arg-type]
         if not self.categories:
             return -1
         if name not in self.categories:
@@ -343,6 +346,39 @@ class Binding:
                 f"{params.table.dtype} {list(params.table.shape)}; do not convert it"
             )
         return params.table
+
+
+def named(category: Any, rows: int, known: Sequence[str]) -> list[str] | None:
+    """Names of samples' categories, "" where unknown; None where a call brings none.
+
+    Args:
+        category: None, one name or number for all, or one per sample.
+        rows: Samples.
+        known: The names that numbers count.
+
+    Raises:
+        ValueError: Numbers that count no names, or as many categories as there are no samples.
+    """
+    if category is None:
+        return None
+    if isinstance(category, (str, int)):
+        category = [category] * rows
+    if isinstance(category, Tensor):
+        category = checks.host_rows("category", category, rows).tolist()  # host: it lives there
+    names = list(category)
+    if len(names) != rows:
+        raise ValueError(f"category: expected one per sample, {rows}, got {len(names)}")
+    for place, one in enumerate(names):
+        if isinstance(one, str):
+            continue
+        number = -1 if one is None else int(one)
+        if not -1 <= number < len(known):
+            raise ValueError(
+                f"category: expected names, or numbers below {len(known)} as the synthesizer's "
+                f"categories count them, got {number}; pass names"
+            )
+        names[place] = known[number] if number >= 0 else ""
+    return names
 
 
 def _histograms(bank: Bank) -> Tensor:

@@ -119,7 +119,8 @@ class CapturedSynthesizer:
                 )
             self.images.copy_(images, non_blocking=True)
         if foreground is None and self.synth.foreground is not None:
-            foreground = self.synth.foreground(self.images, index)
+            names = self.synth._names(category, len(self.images))
+            foreground = self.synth.foreground(self.images, index, names)
         slots = self.synth._binding.found(self.images, index, slots)
         new = {**(slots or {}), **({} if foreground is None else {"foreground": foreground})}
         if set(new) != set(self.planes):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import checks, prepare
 
 _library = torch.library.Library("anoaug", "FRAGMENT")
-_library.define("foreground(Tensor images, Tensor index, int number) -> Tensor")
+_library.define("foreground(Tensor images, Tensor index, str[]? names, int number) -> Tensor")
 
 # Rules of prepare.Foreground that need no setting.
 RULES = ("background", "otsu", "saliency", "triangle")
@@ -30,6 +30,9 @@ class Finder:
 
     It is called as ``find(images)``, or as ``find(images, index)`` if it has a parameter ``index``,
     as :class:`anoaug.prepare.Cached` does; ``index`` is then the call's, int64 ``[B]`` on the host.
+    If it has a parameter ``category``, as :class:`anoaug.prepare.ByCategory` does, that is the
+    names of the samples' categories, a list with "" where unknown, or None if the call brings none
+    (an attribute ``by_category`` that is False says that they are not looked at).
     It returns ``(B, 1, H, W)`` on the images' device: bool, uint8 (above 0 is foreground) or float
     (above 0.5). Copies of a finder share the callable, and so what a cache holds.
 
@@ -63,19 +66,31 @@ class Finder:
                 "synth(images, foreground=masks)"
             )
         self.find: Callable[..., Tensor] = find
-        self.by_index = _takes_index(find)
+        self.by_index = _takes("index", find)
+        self.by_category = bool(getattr(find, "by_category", _takes("category", find)))
         self._register()
+
+    @property
+    def rule(self) -> Any:
+        """Equal for finders that find the same."""
+        return hashable(self.find)
 
     def _register(self) -> None:
         self._number = next(_numbers)
         _finders[self._number] = self
 
-    def __call__(self, images: Tensor, index: Tensor | Sequence[int] | None) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        index: Tensor | Sequence[int] | None,
+        category: Sequence[str] | None = None,
+    ) -> Tensor:
         """The foregrounds of a batch.
 
         Args:
             images: ``(B, C, H, W)``.
             index: Sample indices ``[B]`` on the host, or None where the callable takes none.
+            category: Names of the samples' categories, "" where unknown, likewise.
 
         Returns:
             uint8 ``(B, 1, H, W)``, 0 or 1.
@@ -94,7 +109,8 @@ class Finder:
             )
         else:
             numbers = checks.host_rows("index", index, len(images))
-        return _found(images, numbers, self._number)
+        names = list(category) if self.by_category and category is not None else None
+        return _found(images, numbers, names, self._number)
 
     def accepted(self, found: Any, images: Tensor) -> Tensor:
         """What the callable gave, as ``__call__`` returns it."""
@@ -109,6 +125,15 @@ class Finder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Finder, (self.find,)
+
+
+def hashable(value: Any) -> Any:
+    """Something to tell values apart by: the value, or its id where it has no hash."""
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value
 
 
 def finder(value: ForegroundLike | Finder | None, moving: bool = False) -> Finder | None:
@@ -131,10 +156,10 @@ def finder(value: ForegroundLike | Finder | None, moving: bool = False) -> Finde
     return found
 
 
-def _takes_index(find: Callable[..., Any]) -> bool:
+def _takes(keyword: str, find: Callable[..., Any]) -> bool:
     called = find.forward if isinstance(find, nn.Module) else find
     try:
-        return "index" in inspect.signature(called).parameters
+        return keyword in inspect.signature(called).parameters
     except ValueError:  # some builtins do not say
         return False
 
@@ -145,12 +170,14 @@ _numbers = itertools.count()
 
 
 @torch.no_grad()
-def _find(images: Tensor, index: Tensor, number: int) -> Tensor:
+def _find(images: Tensor, index: Tensor, names: list[str] | None, number: int) -> Tensor:
     one = _finders[number]
-    return one.accepted(one.find(images, index) if one.by_index else one.find(images), images)
+    known = {"category": names} if one.by_category else {}
+    rows = (index,) if one.by_index else ()
+    return one.accepted(one.find(images, *rows, **known), images)
 
 
-def _fake(images: Tensor, index: Tensor, number: int) -> Tensor:
+def _fake(images: Tensor, index: Tensor, names: list[str] | None, number: int) -> Tensor:
     size = (images.shape[0], 1, *images.shape[2:])
     return images.new_empty(size, dtype=_finders[number].dtype)
 

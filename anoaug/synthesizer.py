@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from . import checks, foregrounds, kornia_bridge, ops, pictures, recipe
 from . import finish as finishing
 from .batch import AnomalyBatch, Params
-from .binding import Binding, Layer
+from .binding import Binding, Layer, named
 from .capture import CapturedSynthesizer
 from .checks import PEAKS
 from .masks import content
 from .modalities.call import Appearance, Modalities
 from .numbering import Numbering
+from .rows import sent
 
 NormalTransform = Callable[[Tensor], Tensor]
 
@@ -286,7 +287,7 @@ class Synthesizer(nn.Module):
             index: Sample indices ``[B]`` on the host; needs an epoch.
             epoch: Epoch in [0, 2**32); ``set_epoch`` sets a lasting one.
             category: Per-sample category ``[B]``, names or numbers into ``self.categories``, or
-                one for all: chooses donors.
+                one for all: chooses donors, and what a foreground by category looks for.
             foreground: ``(B, 1, H, W)``: anomalies stay on it; None: as ``self.foreground`` finds.
             slots: Tensors by name: ``(B, 1, H, W)`` for ``masks.Given``, ``(B, C, H, W)`` like the
                 images for ``sources.Given``.
@@ -311,16 +312,16 @@ class Synthesizer(nn.Module):
             number = self._numbering(index, epoch, len(images))
             if self.normal_transform is not None:
                 self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots, extra=extra)
-                images = self._transformed(images, number)
+                images = self._transformed(images, number, category)
         if working and foreground is None and self.foreground is not None:
-            foreground = self.foreground(images, index)
+            foreground = self.foreground(images, index, self._names(category, len(images)))
         slots = self._binding.found(images, index, slots) if working else slots
         laws = self.laws(images.shape[1], images.dtype)
         layout, views = recipe.layout_of(laws), recipe.rows_of(laws) if working else 1
         width, size = recipe.width_of(laws), tuple(images.shape[2:])
         if params is not None:
             host = self._binding.replayed(params, layout, width, len(images) * views, size)
-            table = _sent(host, images.device)
+            table = sent(host, images.device)
         elif working:
             host = self._draw(images, number, category, host=True)
             table = host.to(images.device, non_blocking=images.is_cuda)
@@ -340,7 +341,8 @@ class Synthesizer(nn.Module):
         read = [*self._binding.tensors(images.device, images.shape[1])[0], *shown]
         if working and self._binding.seeking:
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
-            known_objects = self._binding.objects.by(self.foreground, read)
+            banks = self._binding.banks
+            known_objects = self._binding.objects.by(self.foreground, read, banks)
             call = content.settle(call, self._binding.made, known_objects)
             table, host, planes = call.table, call.host, list(call.planes)
         if self.computed:
@@ -402,19 +404,27 @@ class Synthesizer(nn.Module):
                     "behind; transform images and masks before the call"
                 )
 
-    def _transformed(self, images: Tensor, number: tuple[Tensor, Tensor]) -> Tensor:
-        """The images after ``normal_transform``."""
+    def _names(self, category: Any, rows: int) -> list[str] | None:
+        """Names of the samples' categories, if the foreground asks for them."""
+        wanted = self.foreground is not None and self.foreground.by_category
+        return named(category, rows, self.categories) if wanted else None
+
+    def _transformed(
+        self, images: Tensor, number: tuple[Tensor, Tensor], category: Any = None,
+        seed: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The images after ``normal_transform``; ``seed`` is ours where it is not our own."""
         transform: Any = self.normal_transform
         if isinstance(transform, Synthesizer):
             index, state = number
             # Its own seed, moved as ours was if a DataLoader worker moved it.
-            moved = state[0] ^ self._numbering.state[0]
+            moved = state[0] ^ (self._numbering.state[0] if seed is None else seed)
             theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
             if transform.normal_transform is not None:
-                images = transform._transformed(images, (index, theirs))
+                images = transform._transformed(images, (index, theirs), category)
             # As a replay, it works in eval mode too where this synthesizer does.
             params = transform._drawn(images, (index, theirs), None)
-            return transform(images, index=index, params=params).image
+            return transform(images, index=index, category=category, params=params).image
         if isinstance(transform, kornia_bridge.Augmentation):
             return transform.of_samples(images, *number)
         made = checks.images(transform(images))
@@ -472,7 +482,7 @@ class Synthesizer(nn.Module):
             drawn = torch.maximum(drawn, inside.to(drawn.dtype))
             defect = inside.flatten(1).any(1)
         if known is not None:
-            defect = defect | (_sent(known, flag.device) > 0)
+            defect = defect | (sent(known, flag.device) > 0)
         given = torch.where(defect & (flag == 0), len(self.kinds) - 1, kind)
         return drawn, torch.where(defect, 1, flag), given
 
@@ -487,10 +497,3 @@ class Synthesizer(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the caches of device tensors."""
         return {**self.__dict__, "_norms": {}}
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting for the copy."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

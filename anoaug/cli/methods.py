@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.json:
         keys = ("name", "family", "paper", "matches", "deviations", "mask", "defects", "surfaces",
-                "needs", "defaults")  # fmt: skip
+                "needs", "defaults", "categories")  # fmt: skip
         facts = [methods.describe(method.name) for method in found]
         print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
                          default=repr))  # fmt: skip
@@ -83,6 +83,9 @@ def _described(fact: dict[str, Any]) -> str:
             lines.append(entry(head, ", ".join(parts)))
     values = [f"{keyword}={value!r}" for keyword, value in fact["defaults"].items()]
     lines += [entry("defaults" if n == 0 else "", value) for n, value in enumerate(values)]
+    if fact["categories"]:
+        known = f"{', '.join(fact['categories'])} (see anoaug.ByCategory)"
+        lines.append(entry("categories", known))
     others = [keyword for keyword in fact["common"] if keyword not in fact["defaults"]]
     return "\n".join([*lines, entry("also", f"{', '.join(others)} (see anoaug.Synthesizer)")])
 

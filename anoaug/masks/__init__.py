@@ -220,7 +220,8 @@ class Rectangle(MaskPart):
         unit: Of ``height``, ``width`` and ``side``: ``"pixels"``, or ``"share"`` of the image's
             height and width, for ``side`` of the shorter one.
         place: ``"inside"``: the rotated rectangle lies inside the image where it fits;
-            ``"anywhere"``: its centre is any pixel, and the image's edge cuts it.
+            ``"anywhere"``: its centre is any pixel, and the image's edge cuts it; ``"middle"``: its
+            centre is the image's.
     """
 
     area: float | Range = (0.02, 0.15)
@@ -242,7 +243,7 @@ class Rectangle(MaskPart):
         object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
         one_of("aspect_law", self.aspect_law, ("log", "split"))
         one_of("unit", self.unit, ("pixels", "share"))
-        one_of("place", self.place, ("inside", "anywhere"))
+        one_of("place", self.place, ("inside", "anywhere", "middle"))
         if (self.height is None) != (self.width is None):
             raise ValueError("Rectangle: expected height and width together, got one; give both")
         if self.height is not None and self.side is not None:
@@ -293,6 +294,10 @@ class Rectangle(MaskPart):
             # Even sides have no middle pixel: the one after the middle stands for it.
             cy = np.floor(u[2] * context.height) - (height % 2 == 0) / 2
             cx = np.floor(u[3] * context.width) - (width % 2 == 0) / 2
+            frame = frame._replace(cy=cy, cx=cx)
+        elif self.place == "middle":
+            middle = ((side - 1) / 2 for side in (context.height, context.width))
+            cy, cx = (np.full(context.batch, at) for at in middle)
             frame = frame._replace(cy=cy, cx=cx)
         context.frame = frame
         return {

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import pictures
+from ..banks import Bank
 from ..parts import AFFINE, Source, part
 from ..pictures import Call
 from ..recipe import ACTIVE, KIND, LayerLaw, Placed, PlacedLayer
@@ -333,14 +334,17 @@ class Catalogue:
     """Where the images of banks show the object: found once per bank and device."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Tensor] = {}
+        self._known: dict[Any, tuple[Tensor, Tensor, Any]] = {}
 
-    def by(self, finder: Any, tensors: Sequence[Tensor]) -> ObjectsOf:
+    def by(
+        self, finder: Any, tensors: Sequence[Tensor], banks: Sequence[Bank] = ()
+    ) -> ObjectsOf:  # fmt: skip
         """Of a bank's number, by a synthesizer's finder, or None if it has none.
 
         Args:
             finder: A :class:`anoaug.foregrounds.Finder`, or None.
             tensors: The op's list, two per bank.
+            banks: The banks: of one with categories each image is looked at as one of its own.
         """
 
         def objects(number: int) -> Tensor:
@@ -351,11 +355,18 @@ class Catalogue:
                     "synthesizer with foreground=anoaug.prepare.Foreground(...)"
                 )
             bank = tensors[2 * number]
-            key = (finder, number, bank.device, tuple(bank.shape))
+            key = (finder.rule, id(bank))
             if key not in self._known:
-                found = [finder(some, None) for some in bank.split(_AT_ONCE)]
-                self._known[key] = torch.cat(found)
-            return self._known[key]
+                names = _names(banks[number]) if finder.by_category else None
+                found = [
+                    finder(some, None, names and names[first : first + _AT_ONCE])
+                    for first, some in zip(
+                        range(0, len(bank), _AT_ONCE), bank.split(_AT_ONCE), strict=True
+                    )
+                ]
+                # Kept with what they name, so that ids stay their own.
+                self._known[key] = torch.cat(found), bank, finder.find
+            return self._known[key][0]
 
         return objects
 
@@ -364,6 +375,11 @@ class Catalogue:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Catalogue, ()
+
+
+def _names(bank: Bank) -> list[str] | None:
+    """Names of the categories of a bank's images, if it has any."""
+    return [bank.categories[k] for k in bank.category.tolist()] if bank.categories else None
 
 
 def _seekers(call: Call) -> list[tuple[PlacedLayer, Placed]]:

@@ -10,8 +10,8 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import checks
@@ -60,6 +60,8 @@ class Method:
         mask: What its mask marks: a ``"defect"``, or a ``"corruption"``: pixels hidden for a
             network to fill in. Rows of the latter have label 1 and the method's kind, which then
             say that something is hidden, not that the product is bad.
+        categories: What is published for each product: keywords by category, which
+            :class:`anoaug.ByCategory` goes by.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Method:
     surfaces: tuple[str, ...]
     needs: tuple[str, ...] = ()
     mask: str = "defect"
+    categories: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
         """The method's own keywords with their published defaults."""
@@ -96,6 +99,7 @@ def method(
     surfaces: tuple[str, ...],
     needs: tuple[str, ...] = (),
     mask: str = "defect",
+    categories: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[Callable[..., Synthesizer]], Callable[..., Synthesizer]]:
     """Register a method; the arguments are the fields of :class:`Method`.
 
@@ -109,8 +113,9 @@ def method(
         if name in _METHODS and _METHODS[name].build.__module__ != build.__module__:
             raise ValueError(f"method: expected a new name, got {name!r}, which is taken")
         _METHODS[name] = Method(
-            name, build, family, paper, matches, deviations, defects, surfaces, needs, mask
-        )
+            name, build, family, paper, matches, deviations, defects, surfaces, needs, mask,
+            categories or {},
+        )  # fmt: skip
         return build
 
     return register
@@ -210,8 +215,9 @@ def describe(name: str) -> dict[str, Any]:
         ``name``, ``family``, ``paper``, ``matches`` (whether paper or code), ``deviations`` from
         it, ``mask`` (``"defect"``, or ``"corruption"``: hidden pixels, no defect), ``defects`` it
         resembles, ``surfaces`` it suits, ``needs`` (what it cannot do without),
-        ``defaults`` (its own keywords for :func:`create` with their published values) and
-        ``common`` (those of every method).
+        ``defaults`` (its own keywords for :func:`create` with their published values),
+        ``categories`` (what is published for single products, as keywords by name, for
+        :class:`anoaug.ByCategory`) and ``common`` (the keywords of every method).
 
     Raises:
         TypeError, ValueError: As for :func:`create`.
@@ -228,5 +234,6 @@ def describe(name: str) -> dict[str, Any]:
         "surfaces": list(chosen.surfaces),
         "needs": list(chosen.needs),
         "defaults": chosen.defaults(),
+        "categories": {name: dict(own) for name, own in chosen.categories.items()},
         "common": common_keywords(),
     }

@@ -5,9 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from ..synthesizer import Synthesizer
+from ..turning import turned
 from . import method
 from .draem import draem
 from .inputs import TextureLike
+
+# The grey that the published loader fills with.
+_FILL = 114 / 255
+_TURNED: dict[str, dict[str, Any]] = {
+    category: {"normal_transform": transform} if transform else {}
+    for transform, categories in (
+        (
+            turned((-5.0, 5.0), quarters=True, fill=_FILL),
+            ("bottle", "carpet", "grid", "hazelnut", "leather", "screw", "tile"),
+        ),
+        (turned((-5.0, 5.0), fill=_FILL), ("cable", "wood", "zipper")),
+        (None, ("capsule", "metal_nut", "pill", "toothbrush", "transistor")),
+    )
+    for category in categories
+}
 
 
 @method(
@@ -18,11 +34,13 @@ from .inputs import TextureLike
     deviations=(
         "an empty mask makes the sample normal; the original keeps its label",
         "the exact Perlin field at any size; the original resizes gradient tiles",
-        "the per-category rotation of the normal image is left to normal_transform=",
+        "the normal image is turned by category in anoaug.ByCategory('destseg') alone; else give "
+        "normal_transform=",
     ),
     defects=("contamination", "stain", "texture change", "foreign material"),
     surfaces=("texture", "object"),
     needs=("textures",),
+    categories=_TURNED,
 )
 def destseg(
     *,

@@ -23,7 +23,8 @@ DRAEM_OPS = RandomOps.draem()
         "[0.1, 1.0] for beta), ten texture ops, threshold 0.5, empty masks are normal"
     ),
     deviations=(
-        "the normal image is not rotated: pass normal_transform= for the original's 30 %",
+        "the normal image is not rotated: normal_transform=anoaug.turning.turned(p=0.3) is the "
+        "original's 30 %",
         "the noise is turned exactly instead of by resampling the finished field",
         "colour ops see RGB; the original hands BGR to an RGB augmenter",
         "brightness and hue are linear in RGB (see anoaug.photometric), geometry and sharpness "

@@ -7,6 +7,7 @@ from typing import Any
 from .. import blends, masks, sources
 from ..binding import Layer
 from ..photometric import RandomOps
+from ..prepare.presets import PRESETS as FOREGROUNDS
 from ..synthesizer import Synthesizer
 from . import method
 from .inputs import TextureLike, as_textures
@@ -27,7 +28,8 @@ STRUCTURE_OPS = RandomOps(
     ),
     deviations=(
         "the foreground is yours to choose: foreground=anoaug.prepare.preset('mvtec', category, "
-        "of='memseg') is the port's, a grey level per category",
+        "of='memseg') is the port's, a grey level per category, and anoaug.ByCategory('memseg') "
+        "goes by each sample's own",
         "a fair coin makes samples anomalous; in the port every second one of a worker is",
         "an empty mask makes the sample normal; the port labels it anomalous, 5 % of textures and "
         "11 % of objects, and may crop an anomaly away afterwards",
@@ -40,6 +42,9 @@ STRUCTURE_OPS = RandomOps(
     defects=("contamination", "stain", "texture change", "broken pattern", "misplaced part"),
     surfaces=("texture", "object"),
     needs=("textures",),
+    categories={
+        name: {"foreground": rule} for name, rule in FOREGROUNDS["memseg"]["mvtec"].items()
+    },
 )
 def memseg(
     *,

@@ -99,6 +99,7 @@ PRESETS: dict[str, Preset] = {
     defects=("misplaced part", "deformation", "missing part", "broken pattern", "contamination"),
     surfaces=("texture", "object"),
     needs=("donors",),
+    categories={name: {"preset": name} for name in PRESETS},
 )
 def nsa(
     *,
@@ -156,6 +157,11 @@ def nsa(
         label: ``"soft"`` shows the labels' values, ``"hard"`` where they are above 0.
         common: Keywords of :class:`anoaug.Synthesizer`.
     """
+    if preset == "category":
+        raise ValueError(
+            "preset: expected one product's, got 'category'; anoaug.ByCategory('nsa', ...) goes by "
+            "each sample's own"
+        )
     chosen = PRESETS[checks.one_of("preset", preset, sorted(PRESETS))]
     how = checks.one_of("blend", chosen.blend if blend is None else blend, BLENDS)
     count = chosen.patches if patches is None else patches

@@ -8,6 +8,7 @@ from .. import blends, masks, sources
 from ..banks import DonorBank
 from ..binding import Layer
 from ..photometric import RandomOps
+from ..prepare.presets import PRESETS as FOREGROUNDS
 from ..synthesizer import Synthesizer
 from . import method
 from .draem import DRAEM_OPS
@@ -28,7 +29,7 @@ BankLike = DonorBank | TextureLike
         "the anomalies of SDAS are not generated here: give a bank of them; without one, textures "
         "are used, as the code can",
         "the foreground is yours to choose: foreground=anoaug.prepare.preset('mvtec', category) "
-        "is the code's",
+        "is the code's, and anoaug.ByCategory('realnet') goes by each sample's own",
         "an empty mask makes the sample normal; the code labels it by its kind",
         "the noise is turned exactly; colour ops see RGB, and geometry comes before them",
         "any image size: the code needs a multiple of the lattice; opacities are rounded, not "
@@ -37,6 +38,11 @@ BankLike = DonorBank | TextureLike
     defects=("contamination", "stain", "texture change", "deformation"),
     surfaces=("texture", "object"),
     needs=("textures",),
+    categories={
+        name: {"foreground": rule}
+        for table in FOREGROUNDS["realnet"].values()
+        for name, rule in table.items()
+    },
 )
 def realnet(
     *,

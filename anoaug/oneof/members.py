@@ -44,8 +44,8 @@ def pairs_of(members: Any) -> list[tuple[Member, float]]:
     return pairs
 
 
-def make(members: list[Any], p: float, keywords: dict[str, Any]) -> list[Synthesizer]:
-    """Synthesizers of the members: made of names, copied of ready ones."""
+def make(members: list[Any], p: float | None, keywords: dict[str, Any]) -> list[Synthesizer]:
+    """Synthesizers of members: made of names, with their own p if None; copied of ready ones."""
     for member in members:
         if not isinstance(member, (str, Synthesizer)):
             raise TypeError(
@@ -58,51 +58,61 @@ def make(members: list[Any], p: float, keywords: dict[str, Any]) -> list[Synthes
         if isinstance(name, str)
     }
     _check_keywords(keywords, known)
-    for name, door in _BANKS.items():
-        if isinstance(keywords.get(name), (str, Path, Tensor)):
-            keywords[name] = door(keywords[name])
+    opened(keywords)
     made = []
     for member in members:
         if isinstance(member, str):
             mine = {key: value for key, value in keywords.items() if key in known[member]}
-            made.append(methods.create(member, p=p, seed=0, **mine))
+            mine |= {} if p is None else {"p": p}
+            made.append(methods.create(member, **mine, seed=0))
         else:
             made.append(copy.deepcopy(member))
-    for member in made:
-        # Work is asked of them by params alone, and the batch's content is looked at once.
-        member.eval()
-        member.active, member.validate, member._checked = "train", False, True
-    return made
+    return [resting(member) for member in made]
+
+
+def opened(keywords: dict[str, Any]) -> None:
+    """Make banks of folders and tensors that several members would read, once."""
+    for name, door in _BANKS.items():
+        if isinstance(keywords.get(name), (str, Path, Tensor)):
+            keywords[name] = door(keywords[name])
+
+
+def resting(member: Synthesizer) -> Synthesizer:
+    """The member, of which work is asked by params alone; the batch's content is looked at once."""
+    for one in (member, *getattr(member, "members", ())):
+        one.eval()
+        one.active, one.validate, one._checked = "train", False, True
+    return member
 
 
 def _check_keywords(keywords: dict[str, Any], known: dict[str, dict[str, Any]]) -> None:
     """Refuse keywords that no method given by name knows."""
     if keywords and not known:
         raise TypeError(
-            f"OneOf: expected keywords for methods given by name, got {sorted(keywords)} and no "
+            f"members: expected keywords for methods given by name, got {sorted(keywords)} and no "
             "such method; give them to the synthesizers"
         )
     if "weights" in keywords:
         raise TypeError(
-            "OneOf: expected weights beside the members, got weights=; write {member: weight}"
+            "members: expected weights beside the members, got weights=; write {member: weight}"
         )
     every = {key: value for each in known.values() for key, value in each.items()}
     for key in keywords:
         if key not in every:
             raise TypeError(
-                f"OneOf: {key!r} is a keyword of none of {', '.join(known)}; "
+                f"members: {key!r} is a keyword of none of {', '.join(known)}; "
                 f"{methods._hint(key, every)}"
             )
 
 
-def check_member(name: str, member: Synthesizer) -> None:
-    """Refuse what cannot be one of several."""
+def check_member(name: str, member: Synthesizer, moves: bool = False) -> None:
+    """Refuse what cannot be one of several; ``moves``: one may transform its own rows."""
     if member.views:
         raise ValueError(
             f"members: expected one row per image, got {name} with views, which multiplies them; "
             "make it with views=False"
         )
-    if member.normal_transform is not None:
+    if member.normal_transform is not None and not moves:
         raise ValueError(
             f"members: expected none with a normal_transform, got {name}, which would transform "
             "its own rows only; give normal_transform= to the OneOf"

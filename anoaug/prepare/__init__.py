@@ -1,7 +1,8 @@
 """What is found in the images: where the product is, so that anomalies stay on it; superpixels.
 
 :class:`Foreground` is a rule with its morphology, :class:`Cached` keeps its masks by sample index,
-:func:`preset` has what published codes use, :func:`auto` chooses by a product's own normal images
+:func:`preset` has what published codes use and :class:`ByCategory` goes by it or by a table of
+yours, image by image; :func:`auto` chooses by a product's own normal images
 (``anoaug.viz.foregrounds`` draws the choice). The steps are here as functions too. A mask goes into
 ``synth(images, foreground=mask)``; where it is empty the sample stays clean.
 
@@ -9,6 +10,7 @@
 :class:`CachedLabels` keeps them.
 """
 
+from .bycategory import ByCategory
 from .cached import Cached, CachedLabels
 from .choice import Candidate, Choice, auto
 from .foreground import Foreground, given
@@ -29,6 +31,7 @@ from .thresholds import (
 
 __all__ = [
     "PRESETS",
+    "ByCategory",
     "Cached",
     "CachedLabels",
     "Candidate",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..rows import sent, taken
 
 
 class ByIndex:
@@ -60,12 +61,18 @@ class ByIndex:
         return int(self._known.sum())
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, index: Tensor | Sequence[int]) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        index: Tensor | Sequence[int],
+        category: str | Sequence[str] | None = None,
+    ) -> Tensor:
         """The planes of a batch, ``(B, 1, H, W)``.
 
         Args:
             images: ``(B, C, H, W)``, always of one size, on one device.
             index: Sample indices ``[B]`` on the host, below ``len(self)``.
+            category: Names of the samples' categories, for what finds planes by them.
 
         Raises:
             ValueError: An index out of range or on a device, images of another size or device, or
@@ -96,17 +103,26 @@ class ByIndex:
         first, places = np.unique(rows, return_index=True)
         new = np.sort(places[~self._known[first]])
         if len(new):
-            self._add(images, rows, new)
+            self._add(images, rows, new, category)
         if self._rows is None:  # an empty batch before any other
             return self.accepted(images.new_zeros((0, 1, *size), dtype=torch.uint8), images)
         return self.unpacked(self._rows.index_select(0, _sent(rows, images.device)), size)
 
-    def _add(self, images: Tensor, rows: Any, new: Any) -> None:
+    @property
+    def by_category(self) -> bool:
+        """Whether the samples' categories are asked for."""
+        return bool(getattr(self.find, "by_category", False))
+
+    def _add(self, images: Tensor, rows: Any, new: Any, category: Any) -> None:
         if self.find is None:
             raise ValueError(f"index: expected samples with a mask, got {rows[new[0]]} without")
         if len(new) < len(images):
-            images = images.index_select(0, _sent(new, images.device))
-        self.keep(rows[new], self.accepted(self.find(images), images))
+            images = taken(images, _sent(new, images.device))
+            if category is not None and not isinstance(category, str):
+                category = [category[place] for place in new]
+        find: Any = self.find
+        found = find(images, category=category) if self.by_category else find(images)
+        self.keep(rows[new], self.accepted(found, images))
 
     def keep(self, rows: Any, planes: Tensor) -> None:
         """Keep accepted planes for samples, numbered on the host."""
@@ -121,5 +137,4 @@ class ByIndex:
 
 def _sent(numbers: Any, device: torch.device) -> Tensor:
     """Host numbers on a device, without waiting for the copy."""
-    tensor = torch.from_numpy(np.ascontiguousarray(numbers))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return sent(torch.from_numpy(np.ascontiguousarray(numbers)), device)

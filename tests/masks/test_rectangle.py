@@ -89,3 +89,12 @@ def test_boxes_inside_are_whole() -> None:
 def test_bad_settings_are_refused(law: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         masks.Rectangle(**law)
+
+
+@pytest.mark.parametrize("angle", [0.0, (-90.0, 90.0)])
+def test_a_box_in_the_middle(angle: Any) -> None:
+    """Its centre is the image's, however much of it lies beyond."""
+    mask = masks.Rectangle(height=1.0, width=1.0, unit="share", rotation=angle, place="middle")
+    box = mask_columns(mask, (20, 31), MANY)
+    assert (box["cy"] == 9.5).all() and (box["cx"] == 15).all()
+    assert (box["half_h"] == 10).all() and (box["half_w"] == 15.5).all()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import anoaug
 from anoaug import TextureBank
-from anoaug.oneof import choice
+from anoaug.oneof import several
 from tests.oneof.samples import (
     COUNT,
     DTYPES,
@@ -157,7 +157,7 @@ class TestRows:
 
     def test_portions_of_the_cpu_do_not_show(self, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = make()(IMAGES, **numbered())
-        monkeypatch.setattr(choice, "_PORTION", 1)
+        monkeypatch.setattr(several, "_PORTION", 1)
         assert same(make()(IMAGES, **numbered()), whole)
 
     @pytest.mark.triton_interpreter

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-
-from ..batch import AnomalyBatch, Params
 
 
 def taken(tensor: Tensor, rows: Tensor) -> Tensor:
@@ -37,15 +33,6 @@ def put(whole: Tensor, rows: Tensor, part: Tensor) -> None:
         to[row] = made[n]
 
 
-def with_places(member: Any, params: Params, rows: Any, out: AnomalyBatch) -> Params:
-    """The params with some rows as a member's masks left them when they had found their place."""
-    if not member._binding.seeking:
-        return params
-    table, found = params.table.clone(), out.params.table
-    table[rows, : found.shape[1]] = found.to(table.device)
-    return params._replace(table=table)
-
-
 def _interleaved(tensor: Tensor) -> bool:
     """Whether the channels of a pixel lie together; indexing would draw them apart."""
     if tensor.dim() != 4 or tensor.is_contiguous():
@@ -57,3 +44,10 @@ def _flat(tensor: Tensor, last: bool) -> Tensor:
     """A view to index by row: contiguous if the tensor is dense, of a dtype torch indexes."""
     tensor = tensor.permute(0, 2, 3, 1) if last else tensor
     return tensor.view(torch.int16) if tensor.dtype == torch.uint16 else tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for the copy."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
