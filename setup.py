@@ -30,6 +30,8 @@ triton = ["triton>=3.4; sys_platform == 'linux'"]
 compiled = ["numba>=0.57"]
 # 0.9 is the first that draws every parameter before it is applied.
 kornia = ["kornia>=0.9; python_version >= '3.11'"]
+torchvision = ["torchvision>=0.21"]
+lightning = ["lightning>=2.4"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
 bench = [*demo, *evaluation, *compiled, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
@@ -43,6 +45,8 @@ test = [
     *triton,
     *compiled,
     *kornia,
+    *torchvision,
+    *lightning,
 ]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
@@ -76,6 +80,8 @@ setup(
         "triton": triton,
         "compiled": compiled,
         "kornia": kornia,
+        "torchvision": torchvision,
+        "lightning": lightning,
         "demo": demo,
         "eval": evaluation,
         "bench": bench,

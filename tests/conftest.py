@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # Read when a kernel is decorated, so it has to be set before anoaug is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def _let_torchvision_in() -> None:
+    """Declare two operators that torchvision's CUDA build, PyPI's, misses beside a CPU torch."""
+    if importlib.util.find_spec("torchvision") is None or torch.version.cuda is not None:
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
+
+
+_KEPT: list[torch.library.Library] = []  # a library's operators go with it
+_let_torchvision_in()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
