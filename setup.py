@@ -21,7 +21,8 @@ def version() -> str:
 # depend on it (checkouts without symlinks have a text file there) nor follow it (every kernel would
 # be carried twice), hence the mapping.
 KERNELS = "anoaug.kernels"
-packages = [*find_packages(include=["anoaug", "anoaug.*"], exclude=[KERNELS]), KERNELS]
+packages = [*find_packages(include=["anoaug", "anoaug.*"], exclude=[KERNELS, f"{KERNELS}.*"])]
+packages += [KERNELS, f"{KERNELS}.features"]
 
 images = ["Pillow>=10.1", "tqdm>=4.60"]
 # 3.4 is the oldest Triton that compiles a tuple of functions as a constexpr argument.

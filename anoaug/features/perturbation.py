@@ -10,15 +10,18 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..numbering import Numbering
+from ..ops import BACKENDS, default_backend
 from . import layouts, randomness
 from .batch import FeatureBatch
+from .strength import Tuned
 
 
 class Site(NamedTuple):
     """What a perturbation may look at.
 
     Attributes:
-        features: ``[G, P, C]`` float32 (float64 if they came so), groups of positions.
+        features: ``[G, P, C]`` float32 (float64 if they came so), groups of positions; as they
+            came where the method ``widens`` not.
         where: bool ``[G, P]``, the positions that may be perturbed, or None for all.
         mask: bool ``[G, P]``, the real defects, or None.
         grid: How the features lie.
@@ -70,12 +73,20 @@ class Perturbation(nn.Module):
         layout: Of the features, ``"nchw"``, ``"nhwc"``, ``"tokens"`` or ``"rows"``; by their
             rank if None.
         prefix: Tokens before the first position, which stay as they are.
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``, of methods that have
+            kernels; ANOAUG_BACKEND by default.
     """
 
     # The name of the randomness; a method's own by default.
     stream = "perturbation"
     # What a call may pass beyond forward's own arguments, for ``site.given``.
     takes: tuple[str, ...] = ()
+    # Whether ``perturb`` wants float32; without it ops read and write the dtype of storage.
+    widens = True
+    # How a mask of the images comes to the features' grid, see ``features.masks.resize``.
+    mask_rule = "maxpool"
+    # Set where the paper's own strength is kept: features far from the paper's are warned of.
+    tuned: Tuned | None = None
 
     def __init__(
         self,
@@ -84,6 +95,7 @@ class Perturbation(nn.Module):
         active: str = "train",
         layout: str | None = None,
         prefix: int = 0,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         self.active = checks.one_of("active", active, ("train", "always"))
@@ -91,6 +103,8 @@ class Perturbation(nn.Module):
         if layout is not None:
             checks.one_of("layout", layout, tuple(layouts.LAYOUTS))
         self.prefix = prefix
+        self.backend = checks.one_of("backend", backend or default_backend(), BACKENDS)
+        self._looked = False
         self._numbering = Numbering(seed)
 
     def perturb(self, site: Site) -> Perturbed:
@@ -157,11 +171,24 @@ class Perturbation(nn.Module):
         number = self._numbering(index, epoch, grid.groups)
         with torch.autocast(features.device.type, enabled=False):
             seen = grid.view(features)
-            wide = seen.to(torch.promote_types(seen.dtype, torch.float32))
-            drawn = None if noise is None else grid.view(noise).to(wide.dtype)
+            self._look(seen)
+            wide = seen.to(torch.promote_types(seen.dtype, torch.float32)) if self.widens else seen
+            drawn = None if noise is None else grid.view(noise)
+            drawn = drawn if drawn is None or not self.widens else drawn.to(wide.dtype)
             made = self.perturb(Site(wide, allowed, real, grid, number, named, drawn, given))
             moved = grid.restore(made.features, features)
         return self._batch(moved, features, made.mask, real, known, made.extras, grid)
+
+    def _look(self, seen: Tensor) -> None:
+        """At the first call compare the features' scale with the paper's, where that is kept."""
+        if self.tuned is None or self._looked or not seen.numel():
+            return
+        if torch.compiler.is_compiling():
+            return
+        if seen.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        self._looked = True
+        self.tuned.warn_if_far(self.stream, seen)
 
     def _batch(
         self, moved: Tensor, features: Tensor, inside: Tensor, real: Tensor | None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from numbers import Real
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import checks
@@ -26,26 +28,41 @@ class Strength(NamedTuple):
     unit: str
     value: float
 
-    def scale(self, features: Tensor, deviation: Tensor | None = None) -> Tensor | float:
-        """What standard normal noise is multiplied by, to broadcast over ``[G, P, C]`` float32.
+    def factors(
+        self, features: Tensor, deviation: Tensor | None = None
+    ) -> tuple[float, Tensor | None, Tensor | None]:
+        """What standard normal noise is multiplied by: constants, whatever features require.
 
         Args:
-            features: float32 ``[G, P, C]``.
+            features: ``[G, P, C]`` of any dtype.
             deviation: Per-channel standard deviations ``[C]``, for ``"z"``.
+
+        Returns:
+            A number for all; a factor of every position, float32 ``[G, P]``, or None; and of every
+            channel, float32 ``[C]``, or None.
+
+        Raises:
+            ValueError: ``"z"`` without deviations, or with those of other channels.
         """
         channels = max(features.shape[-1], 1)
         if self.unit == "sigma":
-            return self.value
+            return self.value, None, None
         if self.unit == "radius":
-            return self.value / math.sqrt(channels)
+            return self.value / math.sqrt(channels), None, None
         if self.unit == "ratio":
-            length = features.square().sum(-1, keepdim=True).sqrt()
-            return length * (self.value / math.sqrt(channels))
+            dtype = torch.promote_types(features.dtype, torch.float32)
+            length = torch.linalg.vector_norm(features.detach(), dim=-1, dtype=dtype)
+            return self.value / math.sqrt(channels), length.to(torch.float32), None
         if deviation is None:
             raise ValueError(
                 "z: expected a fitted deviation= with it; fit features.fitted.ChannelStatistics"
             )
-        return deviation.to(features.dtype) * self.value
+        if tuple(deviation.shape) != (features.shape[-1],):
+            raise ValueError(
+                f"deviation: expected [{features.shape[-1]}], one for each channel, got "
+                f"{list(deviation.shape)}"
+            )
+        return self.value, None, deviation.detach().to(features.device, torch.float32)
 
 
 def strength(
@@ -74,3 +91,47 @@ def strength(
     if not math.isfinite(low):
         raise ValueError(f"{unit}: expected a finite number, got {value!r}")
     return Strength(unit, low)
+
+
+# By how much features may be larger or smaller than a paper's before a preset warns.
+FAR = 8.0
+# Elements that are looked at: as good as all of them, and read in no time.
+_LOOK = 1 << 16
+
+
+class Tuned(NamedTuple):
+    """What a paper tuned its strength to.
+
+    Attributes:
+        sigma: The paper's standard deviation of the noise.
+        ratio: Length of that noise over the length of the paper's features, roughly.
+        features: What those features are, in words.
+    """
+
+    sigma: float
+    ratio: float
+    features: str
+
+    def warn_if_far(self, name: str, features: Tensor) -> None:
+        """Warn if the noise is more than ``FAR`` times weaker or stronger here than in the paper.
+
+        Reads some of the features on the host, which waits for the device: call it once.
+
+        Args:
+            name: The method's.
+            features: ``[G, P, C]``, at least one of them.
+        """
+        seen = features.detach()[:1].flatten()[:_LOOK].to(torch.float32)
+        size = float(seen.square().mean().sqrt())  # host: once, at the first call
+        if not math.isfinite(size) or size == 0.0:
+            return
+        here = self.sigma / size
+        if self.ratio / FAR <= here <= self.ratio * FAR:
+            return
+        warnings.warn(
+            f"{name}: sigma={self.sigma} is tuned to {self.features}, where noise has about "
+            f"{self.ratio:.0%} of a feature's length; here it has {here:.2g} times that length: "
+            f"pass ratio={self.ratio}, or sigma={self.ratio * size:.2g}",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -46,6 +46,7 @@ CASES: dict[str, Case] = {}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "simplenet": {
         "sigma": None, "radius": None, "ratio": None, "mixture": 1, "growth": 1.1,
+        "rounding": "nearest",
     },
 }  # fmt: skip
 

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...reference import features as reference
-from ...rng import uniform
-from .. import layouts
+from ... import checks
+from ...ops import BACKENDS, default_backend
+from ...reference.features import noise as reference
+from .. import layouts, ops
 from ..strength import Strength
 from ..strength import strength as one_strength
+
+ROUNDINGS = ("nearest", "stochastic")
 
 
 def gaussian_noise(
@@ -27,14 +30,17 @@ def gaussian_noise(
     deviation: Tensor | None = None,
     mixture: int = 1,
     growth: float = 1.1,
+    rounding: str = "nearest",
     layout: str | None = None,
     prefix: int = 0,
     noise: Tensor | None = None,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Add normal noise of one strength, or at each position of one among several.
 
     SimpleNet (Liu et al., CVPR 2023): every position draws k from 0 to ``mixture - 1`` and gets
     noise ``growth ** k`` times as strong. Computed in float32, rounded once to the features' dtype.
+    The noise is a constant: the gradient is the identity, also for ``ratio``.
 
     Args:
         features: ``(B, C, h, w)``, ``(B, h, w, C)``, ``(B, P, C)`` or ``(N, C)``.
@@ -43,14 +49,18 @@ def gaussian_noise(
         strength: A ready one, instead of the next four.
         sigma: Strength, exactly one of the four: see :class:`anoaug.features.strength.Strength`.
         radius: Length of the noise.
-        ratio: Length of the noise over that of the feature.
+        ratio: Length of the noise over that of the feature; features of length 0 get none.
         z: In the channels' own deviations.
         deviation: ``[C]``, for ``z``.
         mixture: K, at least 1.
         growth: Ratio between one strength of the mixture and the next, above 0.
+        rounding: To a 16-bit dtype: ``"nearest"``, or ``"stochastic"``, unbiased, for noise below
+            the dtype's spacing, most of which rounding to nearest loses.
         layout: See :func:`anoaug.features.layouts.grid`, likewise ``prefix``.
         prefix: Tokens that stay as they are.
         noise: Standard normal noise like the features instead of ``rng``'s, for tests.
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``; they differ by about
+            1e-6 of the noise, before rounding.
 
     Returns:
         Perturbed features, and the mask of perturbed positions as float32 in the layout's shape.
@@ -59,28 +69,56 @@ def gaussian_noise(
         TypeError, ValueError: Bad input.
     """
     chosen = strength or one_strength(sigma, radius, ratio, z)
-    if not isinstance(mixture, int) or mixture < 1:
-        raise ValueError(f"mixture: expected a whole number from 1 on, got {mixture!r}")
-    if not growth > 0:
-        raise ValueError(f"growth: expected a number above 0, got {growth!r}")
+    check_mixture(mixture, growth)
+    checks.one_of("rounding", rounding, ROUNDINGS)
+    name = checks.one_of("backend", backend or default_backend(), BACKENDS)
     grid = layouts.grid(features, layout, groups=_groups(rng), prefix=prefix)
     inside = None if mask is None else grid.flat("mask", mask, features)
     values = grid.view(features)
-    wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    if noise is not None:
-        drawn = grid.view(noise).to(wide.dtype)
-    else:
-        drawn = reference.gaussians(checked_rng(rng, grid, features), *wide.shape[1:])
-    step = drawn.to(wide.dtype) * chosen.scale(wide, deviation)
-    if mixture > 1:
-        words = reference.position_words(checked_rng(rng, grid, features), grid.positions)
-        level = torch.floor(uniform(words[0]) * mixture)
-        step = step * torch.pow(growth, level)[..., None].to(wide.dtype)
-    moved = wide + step
-    if inside is None:
-        everywhere = values.new_ones(values.shape[:2], dtype=torch.bool)
-        return grid.restore(moved, features), grid.shaped(everywhere)
-    return grid.restore(torch.where(inside[..., None], moved, wide), features), grid.shaped(inside)
+    if noise is not None and rng is None and mixture == 1:
+        rng = torch.zeros(grid.groups, 2, dtype=torch.int64, device=features.device)
+    number, gain, spread = chosen.factors(values, deviation)
+    moved = ops.feature_noise(
+        values, checked_rng(rng, grid, features), inside, gain, spread,
+        None if noise is None else grid.view(noise), number, mixture, float(growth),
+        rounding == "stochastic", name,
+    )  # fmt: skip
+    shown = values.new_ones(values.shape[:2], dtype=torch.bool) if inside is None else inside
+    return grid.restore(moved, features), grid.shaped(shown)
+
+
+def noise_levels(rng: Tensor, positions: int, mixture: int) -> Tensor:
+    """Which strength of a mixture every position gets in :func:`gaussian_noise`.
+
+    Args:
+        rng: The keys of that call, ``[G, 2]``.
+        positions: P, of a group.
+        mixture: K.
+
+    Returns:
+        int64 ``[G, P]`` from 0 to K - 1: the exponents of ``growth``.
+    """
+    check_mixture(mixture, 1.0)
+    return reference.levels(rng, positions, mixture)
+
+
+# The kernel unrolls a mixture.
+MOST_STRENGTHS = 64
+
+
+def check_mixture(mixture: Any, growth: Any) -> None:
+    """Refuse what is no number of strengths, or no ratio between them.
+
+    Raises:
+        ValueError: See there.
+    """
+    whole = isinstance(mixture, int) and not isinstance(mixture, bool)
+    if not whole or not 1 <= mixture <= MOST_STRENGTHS:
+        raise ValueError(
+            f"mixture: expected a whole number from 1 to {MOST_STRENGTHS}, got {mixture!r}"
+        )
+    if not growth > 0:
+        raise ValueError(f"growth: expected a number above 0, got {growth!r}")
 
 
 def _groups(rng: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Randomness of feature perturbations in torch: the twin of ``kernels/features.py``.
+"""Randomness of feature perturbations in torch: the twin of ``kernels/features/randomness.py``.
 
 A group of positions (an image's, or a batch's rows) has a 64-bit key; the Philox counter is
 ``(channel // 4, position, site, 0)``. Four neighbouring channels share a call, whatever the memory
@@ -11,10 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..rng import gaussian_pair, philox
+from ...rng import gaussian_pair, philox
 
-# Words for every channel of a position; one set for a position; one set for a group.
-SITES = ELEMENT, POSITION, GROUP = range(3)
+# Words for every channel of a position; one set for a position; one set for a group; words for
+# rounding every channel of a position.
+SITES = ELEMENT, POSITION, GROUP, ROUNDING = range(4)
 
 
 def words(
@@ -39,6 +40,13 @@ def gaussians(keys: Tensor, positions: int, channels: int) -> Tensor:
     drawn = words(keys, place, quad, ELEMENT)
     values = torch.stack((*gaussian_pair(*drawn[:2]), *gaussian_pair(*drawn[2:])), dim=3)
     return values.flatten(2)[:, :, :channels]
+
+
+def element_words(keys: Tensor, positions: int, channels: int, site: int) -> Tensor:
+    """int64 ``[G, P, C]`` in [0, 2**32): a word for every channel of every position."""
+    place = torch.arange(positions, device=keys.device)[:, None]
+    quad = torch.arange(-(-channels // 4), device=keys.device)
+    return torch.stack(words(keys, place, quad, site), dim=3).flatten(2)[:, :, :channels]
 
 
 def position_words(keys: Tensor, positions: int) -> Tensor:
