@@ -245,6 +245,16 @@ def host_rows(name: str, value: Any, rows: int) -> Tensor:
     return row_vector(name, value, rows)
 
 
+def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Refuse what is not an int of at least ``low`` and at most ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a whole number, got {value!r}")
+    if value < low or (high is not None and value > high):
+        span = f"from {low} on" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"{name}: expected a whole number {span}, got {value}")
+    return value
+
+
 def probability(name: str, value: float) -> float:
     """Refuse a probability outside [0, 1]."""
     if not isinstance(value, Real) or not 0.0 <= value <= 1.0:

@@ -171,6 +171,28 @@ class Fitted(nn.Module):
             )
 
 
+def named(category: Any, groups: int, categories: int) -> Tensor | None:
+    """Categories of the images, int64 ``[groups]`` on the host; None where there is but one.
+
+    Raises:
+        ValueError: None given where there are several, or numbers outside [0, categories).
+    """
+    if categories == 1:
+        return None
+    if category is None:
+        raise ValueError(
+            f"category: expected one in [0, {categories}) per image on the host, got None"
+        )
+    names = checks.host_rows("category", category, groups)
+    if groups and not torch.compiler.is_compiling():
+        low, high = int(names.min()), int(names.max())
+        if low < 0 or high >= categories:
+            raise ValueError(
+                f"category: expected numbers in [0, {categories}), got {low} to {high}"
+            )
+    return names
+
+
 def _images(batch: Any, where: Any) -> Any:
     """The images of a batch."""
     if where is not None:

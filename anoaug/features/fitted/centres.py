@@ -10,7 +10,7 @@ from torch import Tensor
 from ... import checks
 from ..functional.nearest import nearest
 from . import ranks
-from .base import Fitted
+from .base import Fitted, named
 
 UPDATES = ("mean", "ema", "once")
 MATCHES = ("position", "cosine")
@@ -65,9 +65,7 @@ class PositionalCentres(Fitted):
         self.match = checks.one_of("match", match, MATCHES)
         self.momentum = checks.probability("momentum", momentum)
         self.weighting = checks.one_of("weighting", weighting, ("sample", "batch"))
-        if isinstance(categories, bool) or not isinstance(categories, int) or categories < 1:
-            raise ValueError(f"categories: expected a whole number from 1 on, got {categories!r}")
-        self.categories = categories
+        self.categories = checks.whole("categories", categories, 1)
         self.register_buffer("centres", torch.zeros(categories, 0, 0))
         self.register_buffer("seen", torch.zeros(categories, dtype=torch.int64))
 
@@ -128,7 +126,7 @@ class PositionalCentres(Fitted):
         if groups is None and features.dim() == 2 and self.is_fitted:
             groups = len(features) // self.centres.shape[1]
         values, grid = self._view(features, layout, groups)
-        names = self._categories(category, grid.groups)
+        names = named(category, grid.groups, self.categories)
         if not self.is_fitted:
             shape = (self.categories, grid.positions, grid.channels)
             self._set("centres", values.new_zeros(shape, dtype=torch.float32))
@@ -240,24 +238,7 @@ class PositionalCentres(Fitted):
         expected = (channels,) if anywhere else (positions, channels)
         got = (grid.channels,) if anywhere else (grid.positions, grid.channels)
         self._must_match("channels" if anywhere else "positions and channels", expected, got)
-        return values, self._categories(category, grid.groups)
-
-    def _categories(self, category: Any, groups: int) -> Tensor | None:
-        """Categories of the images on the host; None where there is but one."""
-        if self.categories == 1:
-            return None
-        if category is None:
-            raise ValueError(
-                f"category: expected one in [0, {self.categories}) per image on the host, got None"
-            )
-        names = checks.host_rows("category", category, groups)
-        if groups and not torch.compiler.is_compiling():
-            low, high = int(names.min()), int(names.max())
-            if low < 0 or high >= self.categories:
-                raise ValueError(
-                    f"category: expected numbers in [0, {self.categories}), got {low} to {high}"
-                )
-        return names
+        return values, named(category, grid.groups, self.categories)
 
 
 def _matched(centres: Tensor, means: Tensor, momentum: float) -> Tensor:

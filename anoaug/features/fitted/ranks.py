@@ -66,3 +66,17 @@ def _count(flag: bool, share: bool) -> int:
     total = torch.tensor(int(flag), device=device)
     distributed.all_reduce(total)
     return int(total)  # host: once a batch of a fit
+
+
+def rank() -> int:
+    """This process's rank; 0 without a process group."""
+    return distributed.get_rank() if world() > 1 else 0
+
+
+def of_first(value: Tensor, share: bool = True) -> Tensor:
+    """The tensor of the first rank, on all."""
+    if not share or world() == 1:
+        return value
+    value = value.contiguous()
+    distributed.broadcast(value, 0)
+    return value

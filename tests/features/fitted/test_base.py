@@ -27,10 +27,12 @@ def made(name: str) -> fitted.Fitted:
         "matched": lambda: fitted.PositionalCentres("ema", "cosine"),
         "radius": lambda: fitted.RadiusQuantile(0.5),
         "statistics": lambda: fitted.ChannelStatistics(covariance=True),
+        "codebook": lambda: fitted.Codebook(5, iterations=3),
+        "queue": lambda: fitted.FeatureQueue(100),
     }[name]()
 
 
-NAMES = ("centres", "matched", "radius", "statistics")
+NAMES = ("centres", "matched", "radius", "statistics", "codebook", "queue")
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -47,6 +49,8 @@ def test_fit_is_one_update_after_another(name: str) -> None:
     whole, module = made(name), made(name)
     assert not module.is_fitted
     assert module.fit(maps().split(2), progress=False) is module and module.is_fitted
+    if name == "codebook":  # which update moves, and fit makes
+        return
     if name == "radius":  # of all distances, not of the last batch's
         whole.update(maps())
     else:
@@ -87,6 +91,7 @@ def test_copies_and_pickles_are_independent(name: str) -> None:
 @every
 def test_no_gradient_and_no_parameters(name: str) -> None:
     module = made(name)
+    module.fit([maps().requires_grad_()], progress=False)
     module.update(maps().requires_grad_())
     assert not list(module.parameters())
     assert not any(value.requires_grad for value in module.buffers())
@@ -97,7 +102,9 @@ def test_no_gradient_and_no_parameters(name: str) -> None:
 def test_any_dtype_is_learnt_in_float32(name: str, dtype: torch.dtype) -> None:
     module, expected = made(name), made(name)
     with torch.autocast("cpu", torch.bfloat16):
+        module.fit([maps().to(dtype)], progress=False)
         module.update(maps().to(dtype))
+    expected.fit([maps().to(dtype).float()], progress=False)
     expected.update(maps().to(dtype).float())
     torch.testing.assert_close(state(module), state(expected))
     floats = [v.dtype for v in module.buffers() if v.dtype.is_floating_point]
@@ -234,20 +241,28 @@ def _fitted_on(rank: int, name: str) -> dict[str, Tensor]:
 def test_ranks_of_unequal_loaders_agree(name: str) -> None:
     first, second = on_two_ranks(_fitted_on, name)
     assert same(first, second)
-    if name != "matched":  # which depends on what is a batch
+    if name == "queue":  # in turns
+        alone = made(name).fit([maps(8)], progress=False)
+        assert torch.equal(first["pushed"], alone.pushed)
+        torch.testing.assert_close(first["rows"].sum(1), alone.rows.sum(1))
+    elif name not in ("matched", "codebook"):  # which depend on what is a batch
         torch.testing.assert_close(first, state(made(name).fit([maps(8)], progress=False)))
 
 
 def _updated_on(rank: int, name: str) -> dict[str, Tensor]:
     module = made(name)
+    if name == "codebook":
+        module.load_codebook(maps(1)[0].flatten(1).T)
     for batch in maps(8).split(4):
-        module.update(batch[rank::2])
+        module.update(batch.split(2)[rank])
     return state(module)
 
 
 @every
 def test_an_update_sees_all_ranks(name: str) -> None:
     alone = made(name)
+    if name == "codebook":
+        alone.load_codebook(maps(1)[0].flatten(1).T)
     for batch in maps(8).split(4):
         alone.update(batch)
     first, second = on_two_ranks(_updated_on, name)
