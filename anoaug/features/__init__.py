@@ -4,15 +4,18 @@
 ``functional`` has the same things as functions of tensors.
 """
 
-from . import fitted, functional
+from . import ascent, fitted, functional
+from .ascent import AscentSynthesizer
 from .batch import FeatureBatch
 from .methods import create, describe, list_methods
 from .perturbation import Perturbation
 from .randomness import keys
 
 __all__ = [
+    "AscentSynthesizer",
     "FeatureBatch",
     "Perturbation",
+    "ascent",
     "create",
     "describe",
     "fitted",

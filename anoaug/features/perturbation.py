@@ -29,6 +29,7 @@ class Site(NamedTuple):
         category: int64 ``[G]`` on the host, or None.
         noise: Standard normal noise ``[G, P, C]`` to use instead of drawn one, or None.
         given: What else the call passed, by the names of :attr:`Perturbation.takes`.
+        dtype: That the result is rounded to.
     """
 
     features: Tensor
@@ -39,6 +40,7 @@ class Site(NamedTuple):
     category: Tensor | None
     noise: Tensor | None
     given: Mapping[str, Any] = {}
+    dtype: torch.dtype = torch.float32
 
     def rng(self, stream: str) -> Tensor:
         """Keys int64 ``[G, 2]`` of a stream, on the features' device."""
@@ -175,7 +177,9 @@ class Perturbation(nn.Module):
             wide = seen.to(torch.promote_types(seen.dtype, torch.float32)) if self.widens else seen
             drawn = None if noise is None else grid.view(noise)
             drawn = drawn if drawn is None or not self.widens else drawn.to(wide.dtype)
-            made = self.perturb(Site(wide, allowed, real, grid, number, named, drawn, given))
+            made = self.perturb(
+                Site(wide, allowed, real, grid, number, named, drawn, given, features.dtype)
+            )
             moved = grid.restore(made.features, features)
         return self._batch(moved, features, made.mask, real, known, made.extras, grid)
 

@@ -1,0 +1,131 @@
+"""What GLASS does around its ascent: rows of image anomalies, the loss on the hard ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ... import checks
+from ..functional.order import quantile as order_quantile
+from . import shell
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Where GLASS's own code and anomalib's differ.
+
+    Attributes:
+        detach: Whether the radius is a constant: ``RadiusQuantile(detach=)``.
+        weighting: Of the centres: ``PositionalCentres(weighting=)``.
+        image_anomalies: Keywords of ``anoaug.create("glass_las", ...)``.
+    """
+
+    detach: bool
+    weighting: str
+    image_anomalies: dict[str, Any]
+
+
+CONVENTIONS = {
+    "original": Convention(
+        True, "batch", {"odds": (1.0, 1.0, 1.0), "opacity": (0.2, 0.8), "std": 0.1}
+    ),
+    "anomalib": Convention(
+        False, "sample", {"odds": (1.0, 0.0, 1.0), "opacity": (0.2, 1.0), "std": None}
+    ),
+}
+
+
+def local_rows(
+    rows: Tensor,
+    mask: Tensor,
+    centre: Tensor | None = None,
+    radius: float | Tensor | None = None,
+    *,
+    mode: str = "manifold",
+    inner: float = 2.0,
+    outer: float = 4.0,
+) -> Tensor:
+    """Features of image anomalies, kept apart from normal ones as GLASS does.
+
+    In ``"hypersphere"`` mode anomalous rows are brought into [2 r, 4 r] around their centre, and a
+    row on its centre goes to 2 r in the direction of equal entries; in ``"manifold"`` mode
+    they stay as they are, as in the published code. Others stay in both.
+
+    Args:
+        rows: ``[..., C]`` adapted features of images with anomalies.
+        mask: ``[...]``, above 0 where a row is anomalous.
+        centre: ``[..., C]`` or what broadcasts to it, for ``"hypersphere"``.
+        radius: r, a number or a tensor without axes, for ``"hypersphere"``.
+        mode: As of the ascent.
+        inner: The shell's inner radius in r.
+        outer: Its outer one.
+
+    Raises:
+        ValueError: No centre or radius where one is needed, or a mask of another shape.
+    """
+    checks.one_of("mode", mode, ("manifold", "hypersphere"))
+    if mask.shape != rows.shape[:-1]:
+        raise ValueError(
+            f"mask: expected {list(rows.shape[:-1])}, one number per row, got {list(mask.shape)}"
+        )
+    if mode == "manifold":
+        return rows
+    if centre is None or radius is None:
+        raise ValueError("centre, radius: expected both in mode='hypersphere', got None")
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    offset = wide - centre.detach()
+    even = torch.full_like(offset, max(rows.shape[-1], 1) ** -0.5)
+    moved = centre.detach() + shell.project(offset, inner * radius, outer * radius, even)
+    return torch.where((mask > 0)[..., None], moved, wide).to(rows.dtype)
+
+
+def hard_focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    quantile: float = 0.5,
+    gamma: float = 2.0,
+    smooth: float = 1e-5,
+) -> Tensor:
+    """Focal loss over the rows whose squared error is at or above its quantile (GLASS).
+
+    By weights instead of a gather, so that nothing waits for the device; from logits, so
+    that it does not saturate.
+
+    Args:
+        logits: Of "anomalous", any shape.
+        target: Like ``logits``, above 0 where a row is anomalous.
+        quantile: p in [0, 1]: the share of easy rows that are left out.
+        gamma: Exponent of the focal factor.
+        smooth: Label smoothing.
+
+    Returns:
+        A loss without axes; 0 without rows.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    checks.probability("quantile", quantile)
+    if logits.shape != target.shape:
+        raise ValueError(
+            f"target: expected the logits' shape {list(logits.shape)}, got {list(target.shape)}"
+        )
+    if not logits.numel():
+        return logits.sum()
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    truth = (target > 0).to(wide.dtype)
+    chance = torch.sigmoid(wide)
+    error = (chance.detach() - truth).square()
+    hard = error >= order_quantile(error, quantile)
+    signed = wide * (2.0 * truth - 1.0)
+    right = torch.sigmoid(signed)
+    if smooth:
+        log = (right * (1.0 - smooth) + (1.0 - right) * smooth + smooth).log()
+    else:
+        log = functional.logsigmoid(signed)
+    loss = -(1.0 - right).pow(gamma) * log
+    return (loss * hard).sum() / hard.sum().clamp(min=1)

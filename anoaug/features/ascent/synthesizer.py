@@ -1,0 +1,315 @@
+"""Anomalies that a detector's own discriminator shapes: gradient ascent from noise, in a shell."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ... import checks
+from ...reference import features as reference
+from .. import layouts
+from ..functional.order import quantile as order_quantile
+from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from . import discriminators, shell
+
+MODES = ("manifold", "hypersphere")
+CONVENTIONS = ("original", "anomalib")
+
+
+class AscentSynthesizer(Perturbation):
+    """Noise, then steps up the discriminator's loss, kept in a shell around a base.
+
+    GLASS (Chen et al., ECCV 2024) and DROCC (Goyal et al., ICML 2020). Every step evaluates the
+    discriminator on true and fake features together and moves each fake one, by one length, up the
+    loss of its label; since that is "anomalous", fakes move *toward* what passes for normal, and so
+    become hard. Every ``every`` steps their distance from the base is brought into
+    ``[r, spread * r]``.
+
+    Runs in float32 with autocast off whatever the features' dtype is, by ``torch.autograd.grad`` of
+    the summed loss with respect to the fakes alone: no ``.grad`` is touched, and it works under
+    ``no_grad``. It does not wait for the device, but for one look at the first logits.
+
+    ``mode="manifold"``: the base is the feature itself; the Jacobian of a fake with respect to its
+    feature is exactly the identity. ``"hypersphere"``: the base is the positions' centre; a row
+    that is clamped passes no radial gradient on, and the rest scaled by radius over distance.
+
+    The discriminator is not registered as a submodule: state_dict and parameters leave it out.
+
+    Args:
+        discriminator: Takes true and fake features joined along the first axis, as they came but
+            without prefix tokens, and returns a logit of "anomalous" for every row (or position),
+            the first axis in the same order. Or pass it in each call. Seen in the dtype of its
+            parameters.
+        sigma: Standard deviation of the noise at the start.
+        steps: Steps of ascent; 0: noise alone.
+        step_size: Length of a step.
+        every: Steps between projections.
+        mode: ``"manifold"`` or ``"hypersphere"``.
+        radius: r in the features' units. In ``"hypersphere"`` None takes the ``quantile`` of the
+            distances to the centres, batch by batch.
+        relative_radius: r as a multiple of ``sigma * sqrt(C)``, the length of the noise; instead of
+            ``radius``.
+        spread: The shell's outer radius over its inner one, at least 1.
+        quantile: Of the distances, in [0, 1].
+        centre: Fitted ``features.fitted.PositionalCentres``, or a tensor ``[C]``, ``[P, C]`` or
+            ``[G, P, C]``; or pass it in each call. ``"hypersphere"`` needs one.
+        target: Label of the fakes whose loss is ascended: 1, anomalous, or 0.
+        loss: Logits of the fakes to a loss without axes, instead of the summed cross entropy.
+        bn: ``"track"``: running statistics move with every step, as published. ``"freeze"``: they
+            stay as they are.
+        eps: Added to the length of gradients.
+        mining: False leaves out the steps and projections.
+        sees: ``"features"``: the discriminator gets them as they came; ``"rows"``: as (N, C).
+        cache_first_linear: Compute the first layer on the true features once instead of at every
+            step; with equal results. The discriminator has to be a module whose first layer is
+            linear or a convolution.
+        convention: ``"original"``: a radius that is a quantile is a constant; ``"anomalib"``: its
+            gradient flows to the features.
+        common: Keywords of :class:`Perturbation`.
+
+    A call also takes ``discriminator``, ``centre`` and ``radius`` (a number or a tensor without
+    axes, such as ``features.fitted.RadiusQuantile.update`` gives).
+
+    The result's ``extras``: ``radius``; ``ascent_loss`` ``[steps]``, before each step; ``clamped``
+    ``[steps // every]``, the share of rows each projection changed.
+
+    Raises:
+        TypeError, ValueError: Bad input; the message says what was expected and the mend.
+    """
+
+    stream = "ascent"
+    takes = ("discriminator", "centre", "radius")
+
+    def __init__(
+        self,
+        *,
+        discriminator: Callable[[Tensor], Tensor] | None = None,
+        sigma: float = 0.015,
+        steps: int = 20,
+        step_size: float = 0.001,
+        every: int = 5,
+        mode: str = "manifold",
+        radius: float | None = None,
+        relative_radius: float | None = None,
+        spread: float = 2.0,
+        quantile: float = 0.75,
+        centre: Any = None,
+        target: int = 1,
+        loss: Callable[[Tensor], Tensor] | None = None,
+        bn: str = "track",
+        eps: float = 1e-10,
+        mining: bool = True,
+        sees: str = "features",
+        cache_first_linear: bool = False,
+        convention: str = "original",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        for name, value in (("steps", steps), ("every", every)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < (name == "every"):
+                raise ValueError(f"{name}: expected a whole number, got {value!r}")
+        for name, number in (("sigma", sigma), ("step_size", step_size), ("eps", eps)):
+            _finite(name, number)
+        self.mode = checks.one_of("mode", mode, MODES)
+        self.bn = checks.one_of("bn", bn, ("track", "freeze"))
+        self.sees = checks.one_of("sees", sees, ("features", "rows"))
+        self.convention = checks.one_of("convention", convention, CONVENTIONS)
+        if radius is not None and relative_radius is not None:
+            raise ValueError(
+                f"radius: expected it or relative_radius, got both ({radius}, {relative_radius}); "
+                "they are units of the same thing"
+            )
+        for name, given in (("radius", radius), ("relative_radius", relative_radius)):
+            if given is not None:
+                _finite(name, given)
+        if mode == "manifold" and radius is None and relative_radius is None:
+            raise ValueError("radius: expected radius or relative_radius in mode='manifold'")
+        if _finite("spread", spread) < 1.0:
+            raise ValueError(f"spread: expected a number from 1 on, got {spread!r}")
+        if target not in (0, 1):
+            raise ValueError(f"target: expected 1 (anomalous) or 0 (normal), got {target!r}")
+        self.sigma, self.steps, self.step_size, self.every = sigma, steps, step_size, every
+        self.radius, self.relative_radius, self.spread = radius, relative_radius, spread
+        self.quantile = checks.probability("quantile", quantile)
+        self.target, self.loss, self.eps, self.mining = target, loss, eps, mining
+        self.cache_first_linear = cache_first_linear
+        # A tuple keeps a module from being registered; a centre may be one and has state to keep.
+        self._discriminator = (discriminator,)
+        if isinstance(centre, Tensor):
+            self.register_buffer("centre", centre.detach().clone())
+        else:
+            self.centre = centre
+        self._judged = False
+
+    def perturb(self, site: Site) -> Perturbed:
+        """Noise, steps and projections at every position of ``where``."""
+        inside = everywhere(site)
+        real = site.features.contiguous()
+        noise = site.noise
+        if noise is None:
+            noise = reference.gaussians(site.rng(self.stream), *real.shape[1:]).to(real.dtype)
+        start = torch.where(inside[..., None], noise * self.sigma, 0.0)
+        if not self.mining or not self.steps:
+            moved = real + start
+            return Perturbed(torch.where(inside[..., None], moved, real), inside)
+        base = real if self.mode == "manifold" else self._centre(site, real)
+        radius = self._radius(site, real, base)
+        away = start if self.mode == "manifold" else real + start - base
+        offset, extras = self._ascend(site, inside, real, base, away, radius, shell.units(noise))
+        extras["radius"] = torch.as_tensor(radius, dtype=real.dtype, device=real.device)
+        return Perturbed(torch.where(inside[..., None], base + offset, real), inside, extras)
+
+    def _ascend(
+        self, site: Site, inside: Tensor, real: Tensor, base: Tensor, offset: Tensor,
+        radius: float | Tensor, otherwise: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        """The loop: offsets from the base, with the graph of the projections."""
+        given = site.given.get("discriminator")
+        judge = discriminators.unwrapped(self._discriminator[0] if given is None else given)
+        dtype = discriminators.dtype_of(judge, real.dtype)
+        losses, shares, far = [], [], radius * self.spread
+        first = discriminators.FirstLayer(judge) if self.cache_first_linear else None
+        fixed, still, chosen = _constant(real), _constant(base), _constant(inside[..., None])
+        with discriminators.frozen_statistics(judge, self.bn == "freeze"), _remembering(first):
+            for number in range(1, self.steps + 1):
+                with _recording():
+                    fake = (still + _constant(offset)).requires_grad_()
+                    both = torch.cat((fixed, torch.where(chosen, fake, fixed)))
+                    joined = self._arranged(site.grid, both).to(dtype)
+                    if first is not None:
+                        first.joined = joined
+                    loss = self._loss(judge(joined), joined)
+                    (gradient,) = torch.autograd.grad(loss, fake)
+                if first is not None and number == 1:
+                    first.check_used()
+                losses.append(loss.detach())
+                offset = shell.step(offset, gradient, self.step_size, self.eps)
+                if number % self.every == 0:
+                    shares.append(shell.clamped_share(offset, inside, radius, far))
+                    offset = shell.project(offset, radius, far, otherwise)
+        extras = {"ascent_loss": torch.stack(losses)}
+        if shares:
+            extras["clamped"] = torch.stack(shares)
+        return offset, extras
+
+    def _arranged(self, grid: layouts.Grid, values: Tensor) -> Tensor:
+        """``[2 G, P, C]`` as the discriminator wants them."""
+        if self.sees == "rows" or grid.layout == "rows":
+            return values.flatten(0, 1)
+        if grid.layout == "tokens":
+            return values
+        assert grid.size is not None
+        shaped = values.unflatten(1, grid.size)
+        return shaped if grid.layout == "nhwc" else shaped.permute(0, 3, 1, 2)
+
+    def _loss(self, logits: Any, joined: Tensor) -> Tensor:
+        """The summed loss of the fake half."""
+        if not isinstance(logits, Tensor) or not logits.dim() or len(logits) != len(joined):
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"discriminator: expected {len(joined)} logits along the first axis for "
+                f"{list(joined.shape)}, got {got}; sees='rows' gives it (N, C)"
+            )
+        if not logits.requires_grad:
+            raise ValueError(
+                "discriminator: expected logits with a gradient to the features, got none; does it "
+                "detach them or run under no_grad?"
+            )
+        if not self._judged and not torch.compiler.is_compiling() and not _capturing(logits):
+            self._judged = True
+            discriminators.warn_of_probabilities(logits)
+        fakes = logits[len(logits) // 2 :]
+        if fakes.dtype in (torch.float16, torch.bfloat16):
+            fakes = fakes.float()
+        if self.loss is not None:
+            return self.loss(fakes)
+        return functional.softplus(-fakes if self.target else fakes).sum()
+
+    def _centre(self, site: Site, real: Tensor) -> Tensor:
+        """Centres of the positions, ``[G, P, C]``."""
+        centre = site.given.get("centre")
+        centre = self.centre if centre is None else centre
+        if centre is None:
+            raise ValueError(
+                "centre: expected one in mode='hypersphere', got none; pass centre= fitted on "
+                "normal features"
+            )
+        if hasattr(centre, "lookup"):
+            if site.grid.layout == "rows":
+                found = centre.lookup(real.flatten(0, 1), category=site.category, layout="rows")
+                return found.reshape(real.shape)
+            return centre.lookup(real, category=site.category, layout="tokens")
+        if not isinstance(centre, Tensor):
+            raise TypeError(
+                f"centre: expected PositionalCentres or a tensor, got {type(centre).__name__}"
+            )
+        if centre.dim() > 3 or tuple(centre.shape) not in {
+            real.shape[at:] for at in range(real.dim())
+        }:
+            raise ValueError(
+                f"centre: expected {list(real.shape)} or its last axes {list(real.shape[1:])}, got "
+                f"{list(centre.shape)}; fit it on features of the same size"
+            )
+        return centre.detach().to(real.device, real.dtype).expand_as(real)
+
+    def _radius(self, site: Site, real: Tensor, base: Tensor) -> float | Tensor:
+        """The shell's inner radius."""
+        radius: Any = site.given.get("radius")
+        if radius is None:
+            radius = self.radius
+        if radius is None and self.relative_radius is not None:
+            radius = self.relative_radius * self.sigma * math.sqrt(real.shape[-1])
+        if radius is None:
+            distance = shell.lengths(real - base)
+            radius = order_quantile(distance, self.quantile)
+        if isinstance(radius, Tensor):
+            if radius.dim():
+                raise ValueError(f"radius: expected one number, got shape {list(radius.shape)}")
+            return radius.detach() if self.convention == "original" else radius
+        most = torch.finfo(site.dtype).max
+        if _finite("radius", radius) * self.spread >= most:
+            raise ValueError(
+                f"radius: expected a shell below {most:g}, the largest {site.dtype}, got "
+                f"{radius} times {self.spread}; are the features' units those of the radius?"
+            )
+        return float(radius)
+
+
+def _remembering(first: discriminators.FirstLayer | None) -> Any:
+    return contextlib.nullcontext() if first is None else first.remembering()
+
+
+def _constant(value: Tensor) -> Tensor:
+    """Without a graph; inference tensors, which cannot enter one, are copied."""
+    if not torch.compiler.is_compiling() and value.is_inference():
+        with torch.inference_mode(False):
+            return value.clone()
+    return value.detach()
+
+
+@contextlib.contextmanager
+def _recording() -> Iterator[None]:
+    """Gradients on, whatever the caller has switched off."""
+    if torch.compiler.is_compiling():  # where Dynamo follows no inference mode
+        with torch.enable_grad():
+            yield
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def _capturing(value: Tensor) -> bool:
+    return value.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _finite(name: str, value: Any) -> float:
+    number, _ = checks.interval(name, value, 0.0)
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+    return number
