@@ -33,6 +33,9 @@ compiled = ["numba>=0.57"]
 kornia = ["kornia>=0.9; python_version >= '3.11'"]
 torchvision = ["torchvision>=0.21"]
 lightning = ["lightning>=2.4"]
+# The newest of CUDA's majors; it runs without a GPU too.
+dali = ["nvidia-dali-cuda130>=2.0; sys_platform == 'linux'"]
+nodes = ["torchdata>=0.11"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
 bench = [*demo, *evaluation, *compiled, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
@@ -48,6 +51,8 @@ test = [
     *kornia,
     *torchvision,
     *lightning,
+    *dali,
+    *nodes,
 ]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
@@ -83,6 +88,8 @@ setup(
         "kornia": kornia,
         "torchvision": torchvision,
         "lightning": lightning,
+        "dali": dali,
+        "nodes": nodes,
         "demo": demo,
         "eval": evaluation,
         "bench": bench,

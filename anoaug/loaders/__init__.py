@@ -1,7 +1,7 @@
 """Doors into training loops: whatever hands out batches, with anomalies in them.
 
-``kornia``, ``torchvision`` and ``lightning`` are adapters for these libraries; each is imported
-when it is first asked for and needs its library.
+``dali``, ``kornia``, ``lightning`` and ``torchvision`` are adapters for these libraries, imported
+when they are first asked for.
 """
 
 import importlib
@@ -10,13 +10,15 @@ from typing import Any
 from .contract import BatchContract
 from .dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .epochs import ResidentLoader
+from .mapping import AnomalyMap
 from .resident import ResidentDataset
 
-_ADAPTERS = ("kornia", "lightning", "torchvision")
+_ADAPTERS = ("dali", "kornia", "lightning", "torchvision")
 
 __all__ = [
     "AnomalyCollate",
     "AnomalyLoader",
+    "AnomalyMap",
     "BatchContract",
     "IndexedDataset",
     "ResidentDataset",
