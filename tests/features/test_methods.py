@@ -78,6 +78,8 @@ CASES: dict[str, Case] = {"drocc": ascending("drocc"), "glass": ascending("glass
 
 # The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "aminet": {"share": (0.0, 1.0), "scale": 20.0, "token": None},
+    "annulus": {"sigma": None, "radius": None, "ratio": None, "rel_width": None},
     "drocc": {
         "discriminator": None, "sigma": 1.0, "steps": 50, "step_size": 0.001, "every": 10,
         "radius": None, "relative_radius": None, "gamma": 2.0, "bn": "track", "sees": "features",
@@ -89,9 +91,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "quantile": 0.75, "centre": None, "bn": "track", "mining": True, "sees": "features",
         "cache_first_linear": False, "convention": "original",
     },
+    "geodesic": {"angle": None, "length": None, "curvature": None},
     "simplenet": {
         "sigma": None, "radius": None, "ratio": None, "mixture": 1, "growth": 1.1,
         "rounding": "nearest",
+    },
+    "uniad": {
+        "scale": None, "ratio": None, "p": 1.0, "per": "batch", "direction": "gaussian",
     },
 }  # fmt: skip
 

@@ -1,16 +1,31 @@
 """Feature perturbations as functions of tensors: ``(features, mask, rng) -> ...``."""
 
+from . import manifolds
+from .centred import distance_scaled_noise, radial_push
+from .geodesics import geodesic_step
+from .jitter import annulus_noise, norm_scaled_jitter
 from .nearest import nearest
 from .noise import gaussian_noise, noise_levels
 from .order import quantile
 from .score import perturbation_deviation, score_loss, score_perturbation
+from .shells import annulus_project, ascent_step
+from .subsets import random_subset
 
 __all__ = [
+    "annulus_noise",
+    "annulus_project",
+    "ascent_step",
+    "distance_scaled_noise",
     "gaussian_noise",
+    "geodesic_step",
+    "manifolds",
     "nearest",
     "noise_levels",
+    "norm_scaled_jitter",
     "perturbation_deviation",
     "quantile",
+    "radial_push",
+    "random_subset",
     "score_loss",
     "score_perturbation",
 ]

@@ -1,5 +1,6 @@
 """The torch.library ops of feature perturbations, opaque to torch.compile, with their gradients."""
 
 from .noise import feature_noise
+from .rows import feature_distances, feature_noise_lengths, feature_rows
 
-__all__ = ["feature_noise"]
+__all__ = ["feature_distances", "feature_noise", "feature_noise_lengths", "feature_rows"]
