@@ -2,6 +2,7 @@
 
 from . import manifolds
 from .centred import distance_scaled_noise, radial_push
+from .codebook import codebook_swap
 from .geodesics import geodesic_step
 from .jitter import annulus_noise, norm_scaled_jitter
 from .nearest import nearest
@@ -15,6 +16,7 @@ __all__ = [
     "annulus_noise",
     "annulus_project",
     "ascent_step",
+    "codebook_swap",
     "distance_scaled_noise",
     "gaussian_noise",
     "geodesic_step",

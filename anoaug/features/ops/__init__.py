@@ -1,6 +1,13 @@
 """The torch.library ops of feature perturbations, opaque to torch.compile, with their gradients."""
 
+from .codebook import feature_code_swap
 from .noise import feature_noise
 from .rows import feature_distances, feature_noise_lengths, feature_rows
 
-__all__ = ["feature_distances", "feature_noise", "feature_noise_lengths", "feature_rows"]
+__all__ = [
+    "feature_code_swap",
+    "feature_distances",
+    "feature_noise",
+    "feature_noise_lengths",
+    "feature_rows",
+]
