@@ -1,0 +1,79 @@
+"""The examples of loaders run, each on a few images in MVTec's layout."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import anoaug
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples" / "loaders"
+COUNT = 12
+NEEDS = {
+    "with_dali": "nvidia.dali", "with_kornia": "kornia", "with_lightning": "lightning",
+    "with_nodes": "torchdata", "with_torchvision": "torchvision",
+}  # fmt: skip
+# How many of the samples are anomalous at least and at most, of those an example sees.
+SEEN = {
+    "with_dataloader": (1, 2 * COUNT), "with_collate": (1, 2 * COUNT), "with_stream": (8, COUNT),
+    "with_nodes": (COUNT, COUNT), "with_dali": (1, 2 * COUNT), "with_kornia": (1, COUNT),
+    "with_torchvision": (1, COUNT), "with_lightning": (1, COUNT),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pillow = pytest.importorskip("PIL.Image")
+    root = tmp_path_factory.mktemp("bolt")
+    (root / "train" / "good").mkdir(parents=True)
+    pictures = anoaug.TextureBank.procedural(COUNT, 64, seed=3).data.permute(0, 2, 3, 1).numpy()
+    for number, picture in enumerate(pictures):
+        pillow.fromarray(picture).save(root / "train" / "good" / f"{number}.png")
+    return root
+
+
+def loaded(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # workers look their classes up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tried() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SEEN, "with_ddp"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", SEEN)
+def test_an_example_runs(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    monkeypatch.setenv("ANOAUG_CACHE", str(tmp_path))
+    low, high = SEEN[name]
+    assert low <= loaded(name).main(folder) <= high
+
+
+@pytest.mark.slow
+def test_two_ranks_see_what_one_sees(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for ranks in (1, 2):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANOAUG_CACHE": str(tmp_path)}
+        environment["PYTHONPATH"] = str(FOLDER.parents[1])
+        run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+        run += ["--master-port", str(29600 + os.getpid() % 300), str(FOLDER / "with_ddp.py")]
+        done = subprocess.run(
+            [*run, str(folder)], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(done.stdout.split()[0])
+    assert found[0] == found[1]
