@@ -179,12 +179,14 @@ def rows_kernel(
             moved = tl.where(chosen, moved, d)
         else:
             moved = tl.where(chosen, MOVE(row, other, v, e, a, b, t), row)
-        tl.store(out_at + channel * out_steps[2], moved.to(out.dtype.element_ty), mask=ok & ~lost)
+        tl.store(out_at + channel * out_steps[2], moved.to(out.dtype.element_ty), mask=ok)
     if SLOPES:
         far = tl.sqrt_rn(vv)
         along = ratio(gv, far + c2)
     if LOST:
         if tl.max(lost.to(tl.int32)) > 0:
+            # What follows overwrites what other threads have just written.
+            tl.debug_barrier()
             size = vv * 0.0
             onto = size
             for first in range(0, C, BLOCK):
