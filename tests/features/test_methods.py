@@ -74,12 +74,29 @@ def ascending(name: str) -> Case:
     return Case(make, coupled="the discriminator's batch statistics", inner=True)
 
 
-CASES: dict[str, Case] = {"drocc": ascending("drocc"), "glass": ascending("glass")}
+def centred(name: str) -> Case:
+    def make(**keywords: Any) -> Any:
+        layout = keywords.pop("layout", None)
+        normal = torch.randn(4, C, H, W, generator=torch.Generator().manual_seed(2))
+        fitted = features.create(name, **keywords).fit([normal], progress=False)
+        fitted.layout = layout
+        return fitted
+
+    return Case(make, coupled="the mean over the batch")
+
+
+CASES: dict[str, Case] = {
+    "cras": centred("cras"),
+    "drocc": ascending("drocc"),
+    "glass": ascending("glass"),
+    "pbas": centred("pbas"),
+}
 
 # The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "aminet": {"share": (0.0, 1.0), "scale": 20.0, "token": None},
     "annulus": {"sigma": None, "radius": None, "ratio": None, "rel_width": None},
+    "cras": {"sigma": 0.015, "k": 0.3, "categories": 1, "centres": None, "share": True},
     "drocc": {
         "discriminator": None, "sigma": 1.0, "steps": 50, "step_size": 0.001, "every": 10,
         "radius": None, "relative_radius": None, "gamma": 2.0, "bn": "track", "sees": "features",
@@ -92,6 +109,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "cache_first_linear": False, "convention": "original",
     },
     "geodesic": {"angle": None, "length": None, "curvature": None},
+    "pbas": {"k": 0.25, "centres": None, "share": True, "on_zero": "direction"},
     "simplenet": {
         "sigma": None, "radius": None, "ratio": None, "mixture": 1, "growth": 1.1,
         "rounding": "nearest",

@@ -25,6 +25,14 @@ def summed(value: Tensor, share: bool = True) -> Tensor:
     return total
 
 
+def averaged(values: Tensor, share: bool = True) -> Tensor:
+    """The mean of all ranks' values, of nothing 0; a constant for autograd."""
+    values = values.detach()
+    count = values.new_full((), values.numel())
+    total = summed(torch.stack((values.sum(), count)), share)
+    return total[0] / total[1].clamp(min=1)
+
+
 def gathered(value: Tensor, share: bool = True) -> Tensor:
     """``[ranks, ...]``: the tensor of every rank, which has the same shape on all of them."""
     if not share or world() == 1:
