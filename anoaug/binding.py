@@ -14,13 +14,13 @@ from . import checks, pictures, recipe
 from .banks import Bank, DonorBank, TextureBank
 from .banks.shapebank import ShapeBank
 from .batch import Params
-from .blends import Blend, Hard
+from .blends import Blend, Detail, Hard
 from .foregrounds import finder
 from .labels import LabelFinder
 from .masks import content
 from .masks.expressions import Mask
 from .masks.planes import Given, Superpixels
-from .sources import Own, Source, Texture
+from .sources import CoarseToFine, Own, Source, Texture
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Layer:
     Args:
         mask: Where: a mask or a combination of masks.
         source: What.
-        blend: How; hard paste by default.
+        blend: How; hard paste by default. One with ``detail`` makes the source a
+            :class:`anoaug.sources.CoarseToFine` of it.
         count: Copies of the layer with their own draws: a number or a range (low, high), at most 4
             over all layers. With a range each sample draws how many it gets.
         kind: Name of the kind of anomaly, for ``AnomalyBatch.kind``; the synthesizer's name by
@@ -54,6 +55,11 @@ class Layer:
                     f"Layer: expected {name} from anoaug.{name}s, got {type(value).__name__}"
                 )
         self._check_change()
+        detail = getattr(self.blend, "detail", None)
+        if detail is not None:
+            object.__setattr__(self, "source", _coarse_to_fine(self.source, detail))
+            blend: Any = self.blend
+            object.__setattr__(self, "blend", dataclasses.replace(blend, detail=None))
         low, high = checks.interval("count", self.count, 0, recipe.MAX_LAYERS)
         if low != int(low) or high != int(high) or high < 1:
             raise ValueError(f"count: expected whole numbers, at least 1, got {self.count!r}")
@@ -348,6 +354,15 @@ class Binding:
         return params.table
 
 
+def _coarse_to_fine(source: Source, detail: Any) -> CoarseToFine:
+    """The source with its detail, or the image's structure with that of the source."""
+    told = detail if isinstance(detail, Detail) else Detail(detail)
+    own = {"structure": "image", "detail": source} if told.of == "source" else {
+        "structure": source, "detail": told.of,
+    }  # fmt: skip
+    return CoarseToFine(**own, scale=told.scale, gain=told.gain)
+
+
 def named(category: Any, rows: int, known: Sequence[str]) -> list[str] | None:
     """Names of samples' categories, "" where unknown; None where a call brings none.
 
@@ -417,10 +432,8 @@ def _finders(reads: Sequence[Given], moving: bool) -> dict[str, LabelFinder]:
 
 
 def _with_bank(source: Any, banks: list[Bank]) -> Any:
-    if isinstance(source, pictures.Computed) and source.wraps:
-        inner = getattr(source, source.wraps)
-        inner = Texture(inner) if isinstance(inner, TextureBank) else inner
-        source = dataclasses.replace(source, **{source.wraps: _with_bank(inner, banks)})
+    if isinstance(source, pictures.Computed):
+        source = source.holding(lambda held: _with_bank(_as_source(held), banks))
     bank = getattr(source, "bank", None)
     if bank is None:
         return source
@@ -434,11 +447,14 @@ def _with_bank(source: Any, banks: list[Bank]) -> Any:
     return dataclasses.replace(source, bank=next(n for n, b in enumerate(banks) if b is bank))
 
 
+def _as_source(held: Any) -> Any:
+    return Texture(held) if isinstance(held, TextureBank) else held
+
+
 def _with_picture(source: Any, names: list[str], first: int) -> Any:
     """The source with the number of its given picture, counted from ``first``."""
     if isinstance(source, pictures.Computed) and source.inner is not None:
-        inner = _with_picture(source.inner, names, first)
-        return dataclasses.replace(source, **{source.wraps: inner})
+        return source.holding(lambda held: _with_picture(held, names, first))
     if not isinstance(source, pictures.Given):
         return source
     if source.name not in names:

@@ -11,13 +11,52 @@ from typing import ClassVar
 import numpy as np
 
 from . import checks
+from .banks import TextureBank
 from .checks import one_of
-from .parts import Context, Part, Values, part
+from .parts import Context, Part, Source, Values, part
 from .placing import Range, between
 
-__all__ = ["Blend", "Feather", "Hard", "Opacity"]
+__all__ = ["Blend", "Detail", "Feather", "Hard", "Opacity"]
 
 MIXES = ("over", "add", "multiply", "replace")
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Coarse to fine: where an anomaly's fine detail comes from, if not with its structure.
+
+    The layer's source is parted by a Gaussian into structure (colour, shape, shading) and detail
+    (grain, texture, edges), see :class:`anoaug.sources.CoarseToFine`:
+
+    * ``"image"``: the source's structure with the image's own detail: a stain through which the
+      product's texture shows;
+    * ``"source"``: the image's structure with the source's detail: a foreign texture that takes the
+      product's colour and shading;
+    * another source or a TextureBank: the source's structure with its detail.
+
+    Args:
+        of: Which of these.
+        scale: Standard deviation of the Gaussian as a share of the image's shorter side, a number
+            or a range of numbers >= 0.
+        gain: Factor of the detail, likewise.
+    """
+
+    of: str | Source | TextureBank = "image"
+    scale: float | Range = (0.02, 0.06)
+    gain: float | Range = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.of, str):
+            one_of("detail", self.of, ("image", "source"))
+        elif not isinstance(self.of, (Source, TextureBank)):
+            raise TypeError(
+                f"detail: expected 'image', 'source', a source or a TextureBank, got {self.of!r}"
+            )
+        for name in ("scale", "gain"):
+            object.__setattr__(self, name, checks.interval(name, getattr(self, name), 0.0, 1e6))
+
+
+Detailed = Detail | Source | TextureBank | str
 
 
 class Blend(Part):
@@ -25,6 +64,8 @@ class Blend(Part):
 
     role: ClassVar[str] = "blends"
     mix: str
+    # What a Layer reads: it takes the detail into its source.
+    detail: Detailed | None = None
 
 
 @part
@@ -34,9 +75,11 @@ class Hard(Blend):
 
     Args:
         mix: ``"over"``, ``"add"`` (the source's distance from mid-grey) or ``"multiply"``.
+        detail: A :class:`Detail`, or what it is ``of``: coarse to fine; None: the source as it is.
     """
 
     mix: str = "over"
+    detail: Detailed | None = None
 
     function: ClassVar[str] = "opaque"
 
@@ -57,11 +100,13 @@ class Opacity(Blend):
             computed one has been mixed with the image by this weight, which is the label.
         std: None: every weight in the range is equally likely. A number above 0: normal with this
             standard deviation about the range's middle, clipped to the range (GLASS).
+        detail: As in :class:`Hard`.
     """
 
     opacity: float | Range = (0.2, 1.0)
     mix: str = "over"
     std: float | None = None
+    detail: Detailed | None = None
 
     function: ClassVar[str] = "opacity"
 
@@ -100,11 +145,13 @@ class Feather(Blend):
             Perlin. Above 0.
         opacity: Weight of the source beyond the ramp, a number or a range in [0, 1].
         mix: ``"over"``, ``"add"`` or ``"multiply"``.
+        detail: As in :class:`Hard`.
     """
 
     width: float | Range = 3.0
     opacity: float | Range = 1.0
     mix: str = "over"
+    detail: Detailed | None = None
 
     function: ClassVar[str] = "feather"
 

@@ -72,6 +72,7 @@ class Context:
             read. None: all.
         stream: Stream of the part being sampled.
         origin: Box in the source that goes to the frame, where a mask part draws both.
+        first: The part's first word in the stream, where parts share one.
     """
 
     batch: int
@@ -88,14 +89,15 @@ class Context:
     active: npt.NDArray[np.bool_] | None = None
     stream: str = ""
     origin: Frame | None = None
+    first: int = 0
 
     def uniform(self, count: int, start: int = 0) -> Floats:
         """float64 ``[count, B]`` in [0, 1) from the part's own stream."""
-        return self.draws.uniform(self.stream, count, start)
+        return self.draws.uniform(self.stream, count, self.first + start)
 
     def words(self, count: int, start: int = 0) -> npt.NDArray[np.uint32]:
         """uint32 ``[count, B]`` from the part's own stream."""
-        return self.draws.words(self.stream, count, start)
+        return self.draws.words(self.stream, count, self.first + start)
 
 
 def whole_frame(rows: int, size: tuple[int, int]) -> Frame:

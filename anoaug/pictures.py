@@ -62,7 +62,7 @@ class Computed(Source):
         number: Number of the first picture in the op's list, one per copy of the layer; set by the
             synthesizer.
         wraps: Name of the field that holds the wrapped source (or a TextureBank, which stands for
-            ``sources.Texture`` of it), if there is one.
+            ``sources.Texture`` of it), if there is one; of several parted by spaces.
 
     On CUDA a replay reads the keys back from ``params.table``: the host waits for the device. A
     first call does not. ``Synthesizer.capture`` refuses computed sources, and ``torch.compile``
@@ -95,31 +95,47 @@ class Computed(Source):
         return ()
 
     @property
+    def held(self) -> dict[str, Source]:
+        """The wrapped sources by the names of their fields."""
+        fields = {name: getattr(self, name) for name in self.wraps.split()}
+        return {name: held for name, held in fields.items() if isinstance(held, Source)}
+
+    @property
     def inner(self) -> Source | None:
-        """The wrapped source, if there is one."""
-        held = getattr(self, self.wraps) if self.wraps else None
-        return held if isinstance(held, Source) else None
+        """The wrapped source, if there is one; of several the first."""
+        return next(iter(self.held.values()), None)
+
+    def holding(self, change: Callable[[Any], Any]) -> Any:
+        """The source with what its wrapping fields hold changed."""
+        fields = {name: change(getattr(self, name)) for name in self.wraps.split()}
+        return dataclasses.replace(self, **fields) if fields else self
 
     @property
     def words(self) -> int:
-        """Those of the wrapped source, then two: the key."""
-        return (0 if self.inner is None else self.inner.words) + len(_KEY)
+        """Those of the wrapped sources, then two: the key."""
+        return sum(held.words for held in self.held.values()) + len(_KEY)
 
     def option(self) -> int:
         """The picture's number."""
         return self.number
 
     def columns(self, channels: int) -> dict[str, int]:
-        """The key, then the columns of the wrapped source."""
-        wrapped = {} if self.inner is None else self.inner.columns(channels)
-        return dict.fromkeys(_KEY, 1) | {f"{self.wraps}_{name}": w for name, w in wrapped.items()}
+        """The key, then the columns of the wrapped sources."""
+        columns = dict.fromkeys(_KEY, 1)
+        for field, held in self.held.items():
+            columns |= {f"{field}_{name}": w for name, w in held.columns(channels).items()}
+        return columns
 
     def sample(self, context: Context) -> Values:
-        """Draw the wrapped source's columns and the key."""
-        wrapped: Values = {} if self.inner is None else self.inner.sample(context)
+        """Draw the wrapped sources' columns and the key."""
         key = context.words(len(_KEY), self.words - len(_KEY))
         columns: dict[str, Any] = dict(zip(_KEY, key, strict=True))
-        return columns | {f"{self.wraps}_{name}": value for name, value in wrapped.items()}
+        first = 0
+        for field, held in self.held.items():
+            own = dataclasses.replace(context, first=context.first + first) if first else context
+            columns |= {f"{field}_{name}": value for name, value in held.sample(own).items()}
+            first += held.words
+        return columns
 
     def for_copy(self, copy: int) -> Computed:
         """Every copy of a layer has a picture of its own."""
@@ -212,11 +228,20 @@ class Scene:
         columns = self.call.host.numpy()[:, self.offset : self.offset + len(_KEY)]
         return keys_of(np.ascontiguousarray(columns).view(np.uint32).T)
 
-    def colours(self) -> Tensor:
-        """The wrapped source on every pixel of ``rows``, else the images: a picture."""
-        inner, offset = self.source.inner, self.offset + len(_KEY)
+    def colours(self, field: str = "") -> Tensor:
+        """The wrapped source on every pixel of ``rows``, else the images: a picture.
+
+        Args:
+            field: Name of the field that holds it, where there are several.
+        """
+        offset, held = self.offset + len(_KEY), self.source.held
+        inner = held.get(field) if field else self.source.inner
         if inner is None:
             return self.images
+        for name, before in held.items():
+            if name == field or not field:
+                break
+            offset += sum(before.columns(self.call.recipe.laws.channels).values())
         if isinstance(inner, Computed):
             return inner.compute(dataclasses.replace(self, source=inner, offset=offset))
         everywhere = {
@@ -311,11 +336,8 @@ def as_plain(source: Source) -> Source:
     """A source and those it wraps as laws hold them."""
     if not isinstance(source, Computed):
         return source
-    bare = source.plain()
-    if bare.inner is None:
-        return bare
-    changes: dict[str, Any] = {bare.wraps: as_plain(bare.inner)}
-    return dataclasses.replace(bare, **changes)
+    made: Source = source.plain().holding(as_plain)
+    return made
 
 
 def rows_on(rows: Sequence[int], device: torch.device) -> Tensor:
@@ -335,10 +357,10 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chain(source: Source) -> Iterator[Source]:
-    """A source, the one it wraps, and so on."""
+    """A source, those it wraps, and so on."""
     yield source
-    if isinstance(source, Computed) and source.inner is not None:
-        yield from chain(source.inner)
+    for held in source.held.values() if isinstance(source, Computed) else ():
+        yield from chain(held)
 
 
 def innermost(source: Any, offset: int) -> tuple[Any, int]:

@@ -117,7 +117,7 @@ def numbered(laws: Sequence[LayerLaw], first: int) -> tuple[tuple[LayerLaw, ...]
                 step = dataclasses.replace(step, slot=end)
                 end += law.count[1]
             steps.append(step)
-        taken = list(pictures.chain(law.source))[-1]
+        taken = pictures.innermost(law.source, 0)[0]
         takes = any(step.takes for step in seekers)
         if takes and getattr(taken, "function", "") not in ("gather_image", "gather_bank"):
             raise ValueError(

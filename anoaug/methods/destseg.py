@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import blends
 from ..synthesizer import Synthesizer
 from ..turning import turned
 from . import method
@@ -51,10 +52,12 @@ def destseg(
     rotation: float | tuple[float, float] = (-90.0, 90.0),
     rotation_fill: str = "zero",
     opacity: float | tuple[float, float] = (0.2, 1.0),
+    detail: blends.Detailed | None = None,
     **common: Any,
 ) -> Synthesizer:
     """Perlin mask, plain texture, one opacity per sample; arguments as in ``draem``."""
     return draem(
         textures=textures, p=p, log2_cells=log2_cells, threshold=threshold, rotation=rotation,
-        rotation_fill=rotation_fill, opacity=opacity, ops=None, **common,
+        rotation_fill=rotation_fill, opacity=opacity, ops=None, detail=detail,
+        **common,
     )  # fmt: skip

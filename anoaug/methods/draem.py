@@ -45,6 +45,7 @@ def draem(
     rotation_fill: str = "zero",
     opacity: float | tuple[float, float] = (0.2, 1.0),
     ops: RandomOps | None = DRAEM_OPS,
+    detail: blends.Detailed | None = None,
     **common: Any,
 ) -> Synthesizer:
     """Perlin mask, texture with 3 of 10 ops, one opacity per sample.
@@ -58,8 +59,10 @@ def draem(
         rotation_fill: ``"zero"`` or ``"continue"``.
         opacity: Weight of the texture.
         ops: Texture ops, or None.
+        detail: Coarse to fine, see :class:`anoaug.blends.Detail`: ``"image"`` keeps the product's
+            texture under the texture's colours; None: the texture as it is.
         common: Keywords of :class:`anoaug.Synthesizer`.
     """
     mask = masks.Perlin(log2_cells, threshold, rotation, rotation_fill)
     source = sources.Texture(as_textures(textures), ops)
-    return Synthesizer(Layer(mask, source, blends.Opacity(opacity)), p=p, **common)
+    return Synthesizer(Layer(mask, source, blends.Opacity(opacity, detail=detail)), p=p, **common)

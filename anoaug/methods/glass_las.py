@@ -50,6 +50,7 @@ def glass_las(
     opacity: float | tuple[float, float] = (0.2, 0.8),
     std: float | None = 0.1,
     ops: RandomOps | None = GLASS_OPS,
+    detail: blends.Detailed | None = None,
     **common: Any,
 ) -> Synthesizer:
     """Two Perlin masks joined as drawn, texture with 3 of 9 ops, one opacity per sample.
@@ -65,9 +66,10 @@ def glass_las(
         opacity: Bounds of the texture's weight.
         std: Standard deviation of the weight about the middle of its bounds; None: uniform.
         ops: Texture ops, or None.
+        detail: Coarse to fine, see :class:`anoaug.blends.Detail`; None: off.
         common: Keywords of :class:`anoaug.Synthesizer`.
     """
     field = masks.Perlin(log2_cells, threshold, rotation, rotation_fill)
     source = sources.Texture(as_textures(textures), ops)
-    blend = blends.Opacity(opacity, std=std)
+    blend = blends.Opacity(opacity, std=std, detail=detail)
     return Synthesizer(Layer(masks.joined(field, field, odds), source, blend), p=p, **common)

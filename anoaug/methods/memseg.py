@@ -59,6 +59,7 @@ def memseg(
     opacity: float | tuple[float, float] = (0.15, 1.0),
     grid: int | tuple[int, int] = 8,
     structure_ops: RandomOps | None = STRUCTURE_OPS,
+    detail: blends.Detailed | None = None,
     **common: Any,
 ) -> Synthesizer:
     """Perlin mask; a texture, or the image recoloured and cut into cells that change places.
@@ -75,10 +76,11 @@ def memseg(
         opacity: Weight of the texture or the shuffled image.
         grid: Rows and columns of cells.
         structure_ops: Changes of the image before it is cut, or None.
+        detail: Coarse to fine, see :class:`anoaug.blends.Detail`, of both; None: off.
         common: Keywords of :class:`anoaug.Synthesizer`.
     """
     mask = masks.Perlin(log2_cells, threshold, rotation, rotation_fill)
-    blend = blends.Opacity(opacity)
+    blend = blends.Opacity(opacity, detail=detail)
     texture = sources.Texture(as_textures(textures))
     structure = sources.Shuffled(grid, structure_ops)
     return Synthesizer(

@@ -57,6 +57,7 @@ def realnet(
     opacity: float | tuple[float, float] = (0.5, 1.0),
     texture_opacity: float | tuple[float, float] = (0.2, 1.0),
     ops: RandomOps | None = DRAEM_OPS,
+    detail: blends.Detailed | None = None,
     **common: Any,
 ) -> Synthesizer:
     """Perlin mask; a generated image at the same place, or a texture with 3 of 10 ops.
@@ -75,6 +76,7 @@ def realnet(
         opacity: Weight of the bank's image.
         texture_opacity: Weight of the texture.
         ops: Texture ops, or None.
+        detail: Coarse to fine, see :class:`anoaug.blends.Detail`, of both; None: off.
         common: Keywords of :class:`anoaug.Synthesizer`.
     """
     mask = masks.Perlin(log2_cells, threshold, rotation, rotation_fill)
@@ -83,11 +85,13 @@ def realnet(
     if bank is not None:
         source = _from_bank(bank)
         kind = "realnet_bank" if both else None
-        layers.append(Layer(mask, source, blends.Opacity(opacity), kind=kind))
+        layers.append(Layer(mask, source, blends.Opacity(opacity, detail=detail), kind=kind))
     if bank is None or textures is not None:
         texture = sources.Texture(as_textures(textures), ops)
         kind = "realnet_texture" if both else None
-        layers.append(Layer(mask, texture, blends.Opacity(texture_opacity), kind=kind))
+        layers.append(
+            Layer(mask, texture, blends.Opacity(texture_opacity, detail=detail), kind=kind)
+        )
     chosen: dict[str, Any] = {"choose": "one", "weights": weights} if both else {}
     return Synthesizer(*layers, p=p, **chosen, **common)
 

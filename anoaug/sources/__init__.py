@@ -20,6 +20,7 @@ from ..parts import AFFINE, BankInfo, Context, Floats, Source, Values, part
 from ..pictures import Given
 from ..placing import Range, between
 from ..reference.sources import BANK
+from .bands import CoarseToFine
 from .gathers import (
     FILLS,
     INTERPOLATIONS,
@@ -40,6 +41,7 @@ from .warps import Warp
 __all__ = [
     "BatchDonor",
     "Chip",
+    "CoarseToFine",
     "Constant",
     "Donor",
     "Given",
