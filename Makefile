@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports wheel-check bench clean
+.PHONY: help demo test test-groups lint types imports wheel-check bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ bench: $(VENV)/.dev ## Run the benchmarks; the records go to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean: ## Remove the environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .*_cache
+	rm -rf $(VENV) $(VENV)-* build dist *.egg-info .hypothesis .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from; pip leaves alone what is already right.
@@ -49,6 +49,21 @@ $(VENV)/.python:
 $(VENV)/.demo: $(VENV)/.python setup.py constraints.txt
 	$(INSTALL) --editable '.[demo]'
 	touch $@
+
+# Adapters for what brings much or may not go with the rest: each in an environment of its own.
+GROUPS := ray
+
+test-groups: $(GROUPS:%=test-%) ## Test the adapters that have environments of their own
+
+test-%: $(VENV)-%/.ready
+	$(TEST_ENV) $(VENV)-$*/bin/python -m pytest tests/loaders/test_$*.py $(PYTEST_ARGS)
+
+$(VENV)-%/.ready: setup.py constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[testing,$*]'
+	touch $@
+.PRECIOUS: $(VENV)-%/.ready
 
 $(VENV)/.dev: $(VENV)/.python setup.py constraints.txt
 	$(INSTALL) --editable '.[bench,dev,test]'

@@ -36,10 +36,11 @@ lightning = ["lightning>=2.4"]
 # The newest of CUDA's majors; it runs without a GPU too.
 dali = ["nvidia-dali-cuda130>=2.0; sys_platform == 'linux'"]
 nodes = ["torchdata>=0.11"]
+ray = ["ray[data]>=2.9; python_version < '3.14'"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
 bench = [*demo, *evaluation, *compiled, "jsonschema>=4.0", "opencv-python-headless>=4.8"]
-test = [
+testing = [
     *demo,
     "hypothesis>=6.100",
     "jsonschema>=4.0",
@@ -47,13 +48,8 @@ test = [
     "pytest-xdist>=3.5",
     *evaluation,
     *triton,
-    *compiled,
-    *kornia,
-    *torchvision,
-    *lightning,
-    *dali,
-    *nodes,
 ]
+test = [*testing, *compiled, *kornia, *torchvision, *lightning, *dali, *nodes]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
 setup(
@@ -90,9 +86,12 @@ setup(
         "lightning": lightning,
         "dali": dali,
         "nodes": nodes,
+        "ray": ray,
         "demo": demo,
         "eval": evaluation,
         "bench": bench,
+        # What tests of an adapter need beside its own extra, where it has an environment alone.
+        "testing": testing,
         "test": test,
         "dev": dev,
         "all": sorted({*bench, *test, *triton, *dev}),

@@ -21,7 +21,7 @@ import contextlib
 import operator
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,10 +126,63 @@ def generate(
 
             generate("screw/test/good", "synthetic", 400, ("draem", "cutpaste_scar"))
     """
-    root, target = Path(folder).expanduser(), Path(out).expanduser()
-    n, seed, jobs = _whole("n", n), _whole("seed", seed), _whole("jobs", jobs)
+    jobs = _whole("jobs", jobs)
     if jobs < 1:
         raise ValueError(f"jobs: expected at least 1, got {jobs}")
+
+    def here(maker: worker.Maker, missing: Sequence[int]) -> worker.Lines:
+        return worker.lines(maker, missing, jobs)
+
+    return written(
+        here, folder, out, n, methods, seed=seed, size=size, resize=resize, textures=textures,
+        texture_size=texture_size, donors=donors, foreground=foreground, keywords=keywords,
+        normals=normals, format=format, progress=progress,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def written(
+    lines: Callable[[worker.Maker, Sequence[int]], worker.Lines],
+    folder: Folder,
+    out: Folder,
+    n: int = 100,
+    methods: Sequence[str] = ("draem", "cutpaste"),
+    *,
+    seed: int = 0,
+    size: int | tuple[int, int] | None = None,
+    resize: str = "stretch",
+    textures: Folder | None = None,
+    texture_size: int = 256,
+    donors: Folder | None = None,
+    foreground: Folder | None = None,
+    keywords: Mapping[str, Any] | None = None,
+    normals: bool = False,
+    format: str = "png",
+    progress: bool = True,
+) -> Written:
+    """What :func:`generate` does, by any way of making images from their numbers.
+
+    Args:
+        lines: From the maker and the numbers that are missing: each number with its line of the
+            manifest, in any order.
+        folder: As in :func:`generate`, likewise all that follow.
+        out: See above.
+        n: See above.
+        methods: See above.
+        seed: See above.
+        size: See above.
+        resize: See above.
+        textures: See above.
+        texture_size: See above.
+        donors: See above.
+        foreground: See above.
+        keywords: See above.
+        normals: See above.
+        format: See above.
+        progress: See above.
+    """
+    root, target = Path(folder).expanduser(), Path(out).expanduser()
+    n, seed = _whole("n", n), _whole("seed", seed)
     chosen = (methods,) if isinstance(methods, str) else tuple(methods)
     settings = Settings(
         n,
@@ -167,10 +220,10 @@ def generate(
                 journal,
                 bar(desc="generating", unit="image", total=plan.total, initial=len(kept),
                     leave=False, disable=None if progress else True) as shown,
-                contextlib.closing(worker.lines(maker, missing, jobs)) as lines,
+                contextlib.closing(lines(maker, missing)) as made,
             ):  # fmt: skip
                 _make_folders(plan, target)
-                for number, line in lines:
+                for number, line in made:
                     journal.add(number, line)
                     shown.update()
                 journal.finish()

@@ -215,12 +215,12 @@ def _readable(name: str, value: Any, bits: Any) -> Any:
 
 # ---- processes -----------------------------------------------------------------------------------
 
+Lines = Generator[tuple[int, str], None, None]
+
 _maker: Maker | None = None  # of a worker process
 
 
-def lines(
-    maker: Maker, numbers: Sequence[int], jobs: int
-) -> Generator[tuple[int, str], None, None]:
+def lines(maker: Maker, numbers: Sequence[int], jobs: int) -> Lines:
     """Make images, in this process or several; gives number and line as they are finished.
 
     Raises:
