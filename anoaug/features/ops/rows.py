@@ -16,6 +16,7 @@ from ...ops import INTERPRETED_TILE, current, interpreting, resolve_backend
 from ...reference.features import rows as reference
 from ...reference.features.laws import LAWS, over
 from ...reference.features.noise import wide
+from .. import cpu_rows
 
 _library = torch.library.Library("anoaug", "FRAGMENT")
 _READ = (
@@ -69,11 +70,14 @@ def _rows(
     law: str, backend: str,
 ) -> Tensor:  # fmt: skip
     chosen = _chosen(backend, features)
-    read = (features, other, index, keys, noise, inside, numbers, columns, law)
-    if chosen != "triton":
+    read = cpu_rows.Read(features, other, index, keys, noise, inside, numbers, columns, law)
+    blocks = chosen in ("cpu", "compiled") and cpu_rows.worthwhile(read)
+    if chosen != "triton" and not blocks:
         return reference.apply(*read)
     out = torch.empty_like(features)
-    if features.numel():
+    if blocks:
+        cpu_rows.apply(out, read, chosen == "compiled")
+    elif features.numel():
         _launch(out, *read)
     return out
 
@@ -83,12 +87,15 @@ def _rows_backward(
     keys: Tensor | None, noise: Tensor | None, inside: Tensor | None, numbers: Sequence[float],
     columns: Tensor | None, law: str, backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    read = (features, other, index, keys, noise, inside, numbers, columns, law)
-    # On the CPU the reference, as a whole: what is read once more is little beside the network.
-    if _chosen(backend, features) != "triton":
+    chosen = _chosen(backend, features)
+    read = cpu_rows.Read(features, other, index, keys, noise, inside, numbers, columns, law)
+    blocks = chosen in ("cpu", "compiled") and cpu_rows.worthwhile(read) and not slopes
+    if chosen != "triton" and not blocks:
         return reference.backward(grad, slopes, *read)
     out, found = _rows_backward_fake(grad, slopes, *read, backend)
-    if features.numel():
+    if blocks:
+        cpu_rows.backward(out, grad, read, chosen == "compiled")
+    elif features.numel():
         _launch(out, *read, grad, found if slopes else None)
     return out, found
 
@@ -170,12 +177,15 @@ def _distances_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _noise_lengths(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
-    if resolve_backend(backend, keys.device) != "triton":
+    chosen = resolve_backend(backend, keys.device)
+    if chosen == "torch":
         return reference.noise_lengths(keys, positions, channels)
-    from ...kernels.features import rows as kernels
-
     out = torch.empty((len(keys), positions), dtype=torch.float32, device=keys.device)
-    if out.numel():
+    if chosen != "triton":
+        cpu_rows.noise_lengths(out, keys, channels, chosen == "compiled")
+    elif out.numel():
+        from ...kernels.features import rows as kernels
+
         with current(keys.device):
             kernels.launch_lengths(out, None, None, None, keys.contiguous(), channels, _tile())
     return out

@@ -168,6 +168,70 @@ class TestKernels:
         torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 
+# ---- blocks on the CPU ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of four rows, also for groups as small as here."""
+    from anoaug.features import cpu_rows
+
+    monkeypatch.setattr(cpu_rows, "BLOCK", 64)
+    monkeypatch.setattr(cpu_rows, "LEAST", 0)
+
+
+@pytest.mark.usefixtures("small_blocks", "poisoned")
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("law", NAMES)
+def test_blocks_on_the_cpu_give_what_the_reference_does(law: str, masked: bool) -> None:
+    x = normal(G, P, 14).transpose(1, 2).contiguous().transpose(1, 2)
+    asked = {"other": None, "keys": None, **needs(law, 14)}
+    x[1, 2] = 0.0
+    if asked["other"] is not None:
+        x[0, 1] = x[0, 4] = asked["other"][0, 1]
+    inside = torch.arange(G * P).view(G, P) % 5 != 0 if masked else None
+    found, expected = (
+        rows(x, law, *COLUMNS[law], inside=inside, backend=name, **asked)
+        for name in ("auto", "torch")
+    )
+    assert found.stride() == x.stride()
+    torch.testing.assert_close(found, expected, **CLOSE[torch.float32])
+    if law in DERIVED:
+        read = (x, asked["other"], None, asked["keys"], None, inside, COLUMNS[law], None, law)
+        one, two = (
+            feature_rows_backward(x * 0.5 + 1, False, *read, name)[0] for name in ("auto", "torch")
+        )
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("small_blocks", "poisoned")
+def test_blocks_read_tables_given_noise_and_columns() -> None:
+    x, table, noise = normal(G, P, 14), normal(5, 14, seed=1), normal(G, P, 14, seed=3)
+    index = torch.arange(G * P).view(G, P) % 5
+    x[1, 3] = table[index[1, 3]]
+    own = torch.rand(G, P, generator=torch.Generator().manual_seed(0))
+    for asked in ({"keys": KEYS}, {"noise": noise}, {}):
+        one, two = (
+            rows(x, "push", own, other=table, index=index, backend=n, **asked)
+            for n in ("auto", "torch")
+        )
+        torch.testing.assert_close(one, two, **CLOSE[torch.float32])
+    one, two = (feature_noise_lengths(KEYS, 5, 9, name) for name in ("auto", "torch"))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_blocks")
+def test_compiled_draws_give_what_the_reference_does() -> None:
+    pytest.importorskip("numba")
+    x = normal(G, P, 14)
+    for law in ("jitter", "sphere"):
+        one, two = (
+            rows(x, law, *COLUMNS[law], keys=KEYS, backend=name) for name in ("compiled", "torch")
+        )
+        torch.testing.assert_close(one, two, atol=3e-5, rtol=3e-5)
+
+
 # ---- gradients -----------------------------------------------------------------------------------
 
 
