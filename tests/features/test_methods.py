@@ -85,15 +85,37 @@ def centred(name: str) -> Case:
     return Case(make, coupled="the mean over the batch")
 
 
+def queued(name: str, **law: Any) -> Case:
+    """A method whose queue is full of rows that are no sample's."""
+
+    def make(**keywords: Any) -> Any:
+        perturb = features.create(name, length=40, **law, **keywords)
+        rows = torch.randn(40, C, generator=torch.Generator().manual_seed(2))
+        perturb.update(rows, layout="rows")
+        return perturb
+
+    return Case(make, gradient=False)
+
+
 CASES: dict[str, Case] = {
     "cras": centred("cras"),
     "drocc": ascending("drocc"),
     "glass": ascending("glass"),
     "pbas": centred("pbas"),
+    "npos": queued("npos", k=5, boundary=10, candidates=20),
+    "vos": queued("vos"),
 }
 
 # The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "npos": {
+        "categories": 1, "length": 1000, "k": 300, "boundary": 200, "points": 3,
+        "candidates": 600, "sigma": 0.1, "keep": 2, "count": None,
+    },
+    "vos": {
+        "categories": 1, "length": 1000, "per": "category", "draws": 10_000, "select": 1,
+        "count": None, "ridge": 1e-4, "every": 1,
+    },
     "aminet": {"share": (0.0, 1.0), "scale": 20.0, "token": None},
     "annulus": {"sigma": None, "radius": None, "ratio": None, "rel_width": None},
     "cras": {"sigma": 0.015, "k": 0.3, "categories": 1, "centres": None, "share": True},

@@ -3,6 +3,7 @@
 from .base import Fitted
 from .centres import PositionalCentres
 from .codebook import Codebook
+from .gaussians import ClassGaussians
 from .hypothesis import HypothesisChoice
 from .queue import FeatureQueue
 from .radius import RadiusQuantile
@@ -10,6 +11,7 @@ from .statistics import ChannelStatistics
 
 __all__ = [
     "ChannelStatistics",
+    "ClassGaussians",
     "Codebook",
     "FeatureQueue",
     "Fitted",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import checks
+from .. import layouts
 from . import ranks
 from .base import Fitted, named
 
@@ -79,6 +80,32 @@ class FeatureQueue(Fitted):
         place = torch.arange(self.length, device=self.rows.device)
         return place < self.pushed[:, None]
 
+    def classes(self, grid: layouts.Grid, category: Any, device: torch.device) -> Tensor:
+        """The class of every position, int64 ``[G, P]`` on a device.
+
+        Args:
+            grid: Of the features that ask.
+            category: int64 ``[G]`` on the host, where there are several.
+            device: Where the features are.
+
+        Raises:
+            RuntimeError: Nothing is in the queue.
+            ValueError: Other features than those in the queue, or categories that do not fit.
+        """
+        self._must_be_fitted()
+        known = grid.positions if self.per == "position" else self.categories
+        expected = (self.rows.shape[0], self.rows.shape[2])
+        self._must_match("classes and channels", expected, (known, grid.channels))
+        return self._classes(grid, named(category, grid.groups, self.categories), device)
+
+    def _classes(self, grid: layouts.Grid, names: Tensor | None, device: torch.device) -> Tensor:
+        of = torch.zeros(grid.groups, grid.positions, dtype=torch.int64, device=device)
+        if self.per == "position":
+            return of + torch.arange(grid.positions, device=device)
+        if names is None:
+            return of
+        return of + names.to(device, non_blocking=True)[:, None]
+
     @torch.no_grad()
     def update(
         self,
@@ -111,11 +138,7 @@ class FeatureQueue(Fitted):
             self._set("pushed", zeros)
         expected = (self.rows.shape[0], self.rows.shape[2])
         self._must_match("classes and channels", expected, (classes, grid.channels))
-        of = torch.zeros(grid.groups, grid.positions, dtype=torch.int64, device=values.device)
-        if self.per == "position":
-            of = of + torch.arange(classes, device=values.device)
-        elif names is not None:
-            of = of + names.to(values.device, non_blocking=True)[:, None]
+        of = self._classes(grid, names, values.device)
         if mask is not None:
             of = torch.where(grid.flat("mask", mask, features), of, classes)
         share = self.share and not self._alone

@@ -8,6 +8,7 @@ from .jitter import annulus_noise, norm_scaled_jitter
 from .nearest import nearest
 from .noise import gaussian_noise, noise_levels
 from .order import quantile
+from .outliers import knn_boundary, low_density_gaussian
 from .score import perturbation_deviation, score_loss, score_perturbation
 from .shells import annulus_project, ascent_step
 from .subsets import random_subset
@@ -20,6 +21,8 @@ __all__ = [
     "distance_scaled_noise",
     "gaussian_noise",
     "geodesic_step",
+    "knn_boundary",
+    "low_density_gaussian",
     "manifolds",
     "nearest",
     "noise_levels",

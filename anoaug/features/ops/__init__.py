@@ -2,12 +2,15 @@
 
 from .codebook import feature_code_swap
 from .noise import feature_noise
+from .outliers import feature_boundary, feature_tail
 from .rows import feature_distances, feature_noise_lengths, feature_rows
 
 __all__ = [
+    "feature_boundary",
     "feature_code_swap",
     "feature_distances",
     "feature_noise",
     "feature_noise_lengths",
     "feature_rows",
+    "feature_tail",
 ]

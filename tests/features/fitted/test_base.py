@@ -29,10 +29,11 @@ def made(name: str) -> fitted.Fitted:
         "statistics": lambda: fitted.ChannelStatistics(covariance=True),
         "codebook": lambda: fitted.Codebook(5, iterations=3),
         "queue": lambda: fitted.FeatureQueue(100),
+        "gaussians": lambda: fitted.ClassGaussians(100),
     }[name]()
 
 
-NAMES = ("centres", "matched", "radius", "statistics", "codebook", "queue")
+NAMES = ("centres", "matched", "radius", "statistics", "codebook", "queue", "gaussians")
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -241,7 +242,7 @@ def _fitted_on(rank: int, name: str) -> dict[str, Tensor]:
 def test_ranks_of_unequal_loaders_agree(name: str) -> None:
     first, second = on_two_ranks(_fitted_on, name)
     assert same(first, second)
-    if name == "queue":  # in turns
+    if name in ("queue", "gaussians"):  # in turns
         alone = made(name).fit([maps(8)], progress=False)
         assert torch.equal(first["pushed"], alone.pushed)
         torch.testing.assert_close(first["rows"].sum(1), alone.rows.sum(1))
