@@ -7,15 +7,20 @@
 from . import ascent, fitted, functional
 from .ascent import AscentSynthesizer
 from .batch import FeatureBatch
+from .hooks import Context, Handle, attach, attached
 from .methods import create, describe, list_methods
 from .perturbation import Perturbation
 from .randomness import keys
 
 __all__ = [
     "AscentSynthesizer",
+    "Context",
     "FeatureBatch",
+    "Handle",
     "Perturbation",
     "ascent",
+    "attach",
+    "attached",
     "create",
     "describe",
     "fitted",

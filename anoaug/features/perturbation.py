@@ -30,6 +30,7 @@ class Site(NamedTuple):
         noise: Standard normal noise ``[G, P, C]`` to use instead of drawn one, or None.
         given: What else the call passed, by the names of :attr:`Perturbation.takes`.
         dtype: That the result is rounded to.
+        layer: Name of a layer among several, which makes its randomness its own; else empty.
     """
 
     features: Tensor
@@ -41,10 +42,12 @@ class Site(NamedTuple):
     noise: Tensor | None
     given: Mapping[str, Any] = {}
     dtype: torch.dtype = torch.float32
+    layer: str = ""
 
     def rng(self, stream: str) -> Tensor:
         """Keys int64 ``[G, 2]`` of a stream, on the features' device."""
-        return randomness.sample_keys(self.number, f"features.{stream}", self.features.device)
+        name = f"features.{stream}@{self.layer}" if self.layer else f"features.{stream}"
+        return randomness.sample_keys(self.number, name, self.features.device)
 
 
 class Perturbed(NamedTuple):
@@ -130,6 +133,8 @@ class Perturbation(nn.Module):
         category: Tensor | Sequence[int] | None = None,
         size: tuple[int, int] | None = None,
         noise: Tensor | None = None,
+        number: tuple[Tensor, Tensor] | None = None,
+        layer: str = "",
         **given: Any,
     ) -> FeatureBatch:
         """Perturb features.
@@ -145,6 +150,8 @@ class Perturbation(nn.Module):
             category: int64 ``[B]`` on the host, for methods that were fitted per category.
             size: Height and width of the grid, for tokens and rows.
             noise: Standard normal noise like the features instead of drawn one, for tests.
+            number: What :meth:`number` gave, instead of index and epoch.
+            layer: Makes the randomness another's: a name, where several layers share indices.
             given: What the method takes beyond these, see its class.
 
         Returns:
@@ -158,7 +165,7 @@ class Perturbation(nn.Module):
                 raise TypeError(
                     f"{type(self).__name__}: takes no {name}=; {checks.nearest(name, self.takes)}"
                 )
-        groups = None if index is None else len(index)
+        groups = len(number[0]) if number is not None else None if index is None else len(index)
         grid = layouts.grid(
             features, self.layout, groups=groups, size=size, prefix=self.prefix
         )  # fmt: skip
@@ -170,7 +177,8 @@ class Perturbation(nn.Module):
             none = features.new_zeros((grid.groups, grid.positions), dtype=torch.bool)
             return self._batch(features, features, none, real, known, {}, grid)
         named = None if category is None else checks.host_rows("category", category, grid.groups)
-        number = self._numbering(index, epoch, grid.groups)
+        if number is None:
+            number = self.number(index, epoch, grid.groups)
         with torch.autocast(features.device.type, enabled=False):
             seen = grid.view(features)
             self._look(seen)
@@ -178,7 +186,7 @@ class Perturbation(nn.Module):
             drawn = None if noise is None else grid.view(noise)
             drawn = drawn if drawn is None or not self.widens else drawn.to(wide.dtype)
             made = self.perturb(
-                Site(wide, allowed, real, grid, number, named, drawn, given, features.dtype)
+                Site(wide, allowed, real, grid, number, named, drawn, given, features.dtype, layer)
             )
             moved = grid.restore(made.features, features)
         return self._batch(moved, features, made.mask, real, known, made.extras, grid)
@@ -193,6 +201,16 @@ class Perturbation(nn.Module):
             return
         self._looked = True
         self.tuned.warn_if_far(self.stream, seen)
+
+    def number(
+        self, index: Tensor | Sequence[int] | None, epoch: int | None, rows: int
+    ) -> tuple[Tensor, Tensor]:
+        """Sample indices int64 ``[rows]`` and (seed, epoch) of a call; without an index it counts.
+
+        Raises:
+            ValueError: An index without an epoch, on CUDA, out of range or of the wrong length.
+        """
+        return self._numbering(index, epoch, rows)
 
     def _batch(
         self, moved: Tensor, features: Tensor, inside: Tensor, real: Tensor | None,
