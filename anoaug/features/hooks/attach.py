@@ -77,7 +77,7 @@ def attach(
     *,
     element: int | str | None = None,
     size: tuple[int, int] | None = None,
-    rule: str = "maxpool",
+    rule: str | None = None,
     grow: bool = False,
     missing: str = "raise",
     copies: str = "as original",
@@ -105,7 +105,7 @@ def attach(
         size: Height and width of the grid, for tokens and rows; found from an image-sized mask
             by its proportions if None.
         rule: How masks come to a layer's grid: a position is inside where ``"maxpool"`` any of
-            its pixels is.
+            its pixels is; the perturbation's ``mask_rule`` if None.
         grow: Allow perturbations that return two rows for each, which later layers must expect.
         missing: ``"raise"`` if a perturbed layer is not called in a forward pass, or ``"ignore"``.
         copies: ``"as original"``, or ``"disabled"``: deep copies of the model, such as an
@@ -133,7 +133,8 @@ def attach(
     model = targets.unwrapped(model)
     checks.one_of("missing", missing, ("raise", "ignore"))
     checks.one_of("copies", copies, ("as original", "disabled"))
-    checks.one_of("rule", rule, RULES)
+    if rule is not None:
+        checks.one_of("rule", rule, RULES)
     pairs = _pairs(model, target, perturb)
     targets.refuse_compiled(model, pairs)
     context = Context()
@@ -145,7 +146,7 @@ def attach(
     for name, one in pairs.items():
         context.outputs[name] = Output()
         salt = name if id(one) in shared else ""
-        settings = Settings(element, rule, size, grow, salt, _tokens(model))
+        settings = Settings(element, rule or one.mask_rule, size, grow, salt, _tokens(model))
         layer = LayerHook(name, steps, one, context.outputs[name], settings)
         layer.number = known[name].register_forward_hook(layer, prepend=prepend).id
     end.number = model.register_forward_hook(end).id

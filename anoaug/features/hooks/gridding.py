@@ -62,6 +62,7 @@ def on_grid(name: str, mask: Tensor, grid: Grid, rule: str) -> Tensor:
             f"{name}: expected the images' resolution or the layer's {height} x {width}, got "
             f"{picture[0]} x {picture[1]}, which is coarser"
         )
-    planes = mask.reshape(len(mask), 1, *picture).float()
+    planes = (mask >= 0.5 if mask.is_floating_point() else mask > 0).float()
+    planes = planes.reshape(len(mask), 1, *picture)
     coarse = functional.adaptive_max_pool2d(planes, (height, width))
     return coarse.reshape(expected)

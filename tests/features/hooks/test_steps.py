@@ -88,7 +88,7 @@ def test_a_switch_between_forward_and_backward_is_told(reentrant: bool) -> None:
 
 def test_a_pass_that_is_forgotten_is_told() -> None:
     net = ResNet(reentrant=False)
-    features.attach(net, "layer3", noise())
+    features.attach(net, "layer2", noise())
     loss = net(images()).sum()
     for _ in range(steps.KEPT):
         net(images())
