@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ... import checks
+from .. import layouts
 from ..functional.order import quantile as order_quantile
-from . import shell
+from ..functional.shells import annulus_project
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ CONVENTIONS = {
 
 
 def local_rows(
-    rows: Tensor,
+    features: Tensor,
     mask: Tensor,
     centre: Tensor | None = None,
     radius: float | Tensor | None = None,
@@ -48,39 +49,43 @@ def local_rows(
     mode: str = "manifold",
     inner: float = 2.0,
     outer: float = 4.0,
+    layout: str | None = None,
+    prefix: int = 0,
+    backend: str | None = None,
 ) -> Tensor:
     """Features of image anomalies, kept apart from normal ones as GLASS does.
 
-    In ``"hypersphere"`` mode anomalous rows are brought into [2 r, 4 r] around their centre, and a
-    row on its centre goes to 2 r in the direction of equal entries; in ``"manifold"`` mode
-    they stay as they are, as in the published code. Others stay in both.
+    In ``"hypersphere"`` mode anomalous features are brought into [2 r, 4 r] around their centre
+    (one at its centre goes to 2 r in the direction of equal entries); in ``"manifold"`` mode they
+    stay as they are, as in the published code. Others stay in both.
 
     Args:
-        rows: ``[..., C]`` adapted features of images with anomalies.
-        mask: ``[...]``, above 0 where a row is anomalous.
-        centre: ``[..., C]`` or what broadcasts to it, for ``"hypersphere"``.
+        features: Adapted ones of images with anomalies, ``(B, C, h, w)``, ``(B, h, w, C)``,
+            ``(B, P, C)`` or ``(N, C)``.
+        mask: Where they are anomalous, on the features' grid.
+        centre: Like the features, ``[G, P, C]``, ``[P, C]`` or ``[C]``, for ``"hypersphere"``.
         radius: r, a number or a tensor without axes, for ``"hypersphere"``.
         mode: As of the ascent.
         inner: The shell's inner radius in r.
         outer: Its outer one.
+        layout: See :func:`anoaug.features.layouts.grid`, likewise ``prefix``.
+        prefix: Tokens that stay as they are.
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``.
 
     Raises:
-        ValueError: No centre or radius where one is needed, or a mask of another shape.
+        TypeError, ValueError: Bad input, or no centre or radius where one is needed.
     """
     checks.one_of("mode", mode, ("manifold", "hypersphere"))
-    if mask.shape != rows.shape[:-1]:
-        raise ValueError(
-            f"mask: expected {list(rows.shape[:-1])}, one number per row, got {list(mask.shape)}"
-        )
+    layouts.grid(features, layout, prefix=prefix).flat("mask", mask, features)
     if mode == "manifold":
-        return rows
+        return features
     if centre is None or radius is None:
         raise ValueError("centre, radius: expected both in mode='hypersphere', got None")
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    offset = wide - centre.detach()
-    even = torch.full_like(offset, max(rows.shape[-1], 1) ** -0.5)
-    moved = centre.detach() + shell.project(offset, inner * radius, outer * radius, even)
-    return torch.where((mask > 0)[..., None], moved, wide).to(rows.dtype)
+    moved, _ = annulus_project(
+        features, mask, r_lo=inner * radius, r_hi=outer * radius, base=centre.detach(),
+        noise=torch.ones_like(features), layout=layout, prefix=prefix, backend=backend,
+    )  # fmt: skip
+    return moved
 
 
 def hard_focal(

@@ -15,8 +15,10 @@ from ... import checks
 from ...reference import features as reference
 from .. import layouts
 from ..functional.order import quantile as order_quantile
+from ..functional.shells import annulus_project, ascent_step
+from ..ops.rows import feature_distances
 from ..perturbation import Perturbation, Perturbed, Site, everywhere
-from . import discriminators, shell
+from . import discriminators
 
 MODES = ("manifold", "hypersphere")
 CONVENTIONS = ("original", "anomalib")
@@ -161,13 +163,13 @@ class AscentSynthesizer(Perturbation):
         base = real if self.mode == "manifold" else self._centre(site, real)
         radius = self._radius(site, real, base)
         away = start if self.mode == "manifold" else real + start - base
-        offset, extras = self._ascend(site, inside, real, base, away, radius, shell.units(noise))
+        offset, extras = self._ascend(site, inside, real, base, away, radius, noise)
         extras["radius"] = torch.as_tensor(radius, dtype=real.dtype, device=real.device)
         return Perturbed(torch.where(inside[..., None], base + offset, real), inside, extras)
 
     def _ascend(
         self, site: Site, inside: Tensor, real: Tensor, base: Tensor, offset: Tensor,
-        radius: float | Tensor, otherwise: Tensor,
+        radius: float | Tensor, noise: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         """The loop: offsets from the base, with the graph of the projections."""
         given = site.given.get("discriminator")
@@ -189,10 +191,17 @@ class AscentSynthesizer(Perturbation):
                 if first is not None and number == 1:
                     first.check_used()
                 losses.append(loss.detach())
-                offset = shell.step(offset, gradient, self.step_size, self.eps)
+                offset, _ = ascent_step(
+                    offset, gradient, eta=self.step_size, eps=self.eps, layout="tokens",
+                    backend=self.backend,
+                )  # fmt: skip
                 if number % self.every == 0:
-                    shares.append(shell.clamped_share(offset, inside, radius, far))
-                    offset = shell.project(offset, radius, far, otherwise)
+                    shares.append(_clamped(offset, inside, radius, far))
+                    # A row at its base goes where its noise points.
+                    offset, _ = annulus_project(
+                        offset, r_lo=radius, r_hi=far, eps=self.eps, noise=noise, layout="tokens",
+                        backend=self.backend,
+                    )  # fmt: skip
         extras = {"ascent_loss": torch.stack(losses)}
         if shares:
             extras["clamped"] = torch.stack(shares)
@@ -266,7 +275,7 @@ class AscentSynthesizer(Perturbation):
         if radius is None and self.relative_radius is not None:
             radius = self.relative_radius * self.sigma * math.sqrt(real.shape[-1])
         if radius is None:
-            distance = shell.lengths(real - base)
+            distance = feature_distances(real, base, None, self.backend)
             radius = order_quantile(distance, self.quantile)
         if isinstance(radius, Tensor):
             if radius.dim():
@@ -283,6 +292,13 @@ class AscentSynthesizer(Perturbation):
 
 def _remembering(first: discriminators.FirstLayer | None) -> Any:
     return contextlib.nullcontext() if first is None else first.remembering()
+
+
+def _clamped(offset: Tensor, inside: Tensor, low: float | Tensor, high: float | Tensor) -> Tensor:
+    """Share of the rows ``inside`` that lie outside of the shell, without axes; 0 without rows."""
+    length = torch.linalg.vector_norm(offset.detach(), dim=2)
+    changed = ((length < low) | (length > high)) & inside
+    return changed.sum() / inside.sum().clamp(min=1)
 
 
 def _constant(value: Tensor) -> Tensor:

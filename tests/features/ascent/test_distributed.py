@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
-import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from anoaug import features
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from tests.features.gloo import on_two_ranks
 
 
 def run(rank: int, cached: bool) -> Any:
@@ -45,22 +37,13 @@ def run(rank: int, cached: bool) -> Any:
     return values, fakes, int(inner[1].num_batches_tracked)
 
 
-def train(rank: int, port: int, results: Any) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    results[rank] = [run(rank, cached) for cached in (False, True)]
-    torch.distributed.destroy_process_group()
+def both(rank: int) -> Any:
+    return [run(rank, cached) for cached in (False, True)]
 
 
-@pytest.mark.slow
 def test_two_ranks_stay_in_step() -> None:
-    with mp.Manager() as manager:
-        results = manager.dict()
-        mp.spawn(train, (free_port(), results), nprocs=2)
-        found = dict(results)
-    for (one, fakes, passes), (other, others, _) in zip(found[0], found[1], strict=True):
+    first, second = on_two_ranks(both)
+    for (one, fakes, passes), (other, others, _) in zip(first, second, strict=True):
         assert one == other
         assert fakes != others  # each rank has features of its own
         assert passes == 2 * 21

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anoaug import features
-from anoaug.features.ascent import shell
+from anoaug.features.ascent import synthesizer
 
 NUMBER: dict[str, Any] = {"index": [0], "epoch": 0}
 
@@ -39,14 +39,14 @@ def rows(count: int, channels: int, dtype: torch.dtype = torch.float32) -> Tenso
 def projections(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Lengths after each projection."""
     seen: list[Tensor] = []
-    original = shell.project
+    original = synthesizer.annulus_project
 
-    def spy(*args: Any) -> Tensor:
-        found = original(*args)
-        seen.append(found.detach().norm(dim=-1))
+    def spy(*args: Any, **keywords: Any) -> Any:
+        found = original(*args, **keywords)
+        seen.append(found[0].detach().norm(dim=-1))
         return found
 
-    monkeypatch.setattr(shell, "project", spy)
+    monkeypatch.setattr(synthesizer, "annulus_project", spy)
     return seen
 
 
@@ -173,7 +173,7 @@ def test_the_radius_is_detached_or_not(convention: str) -> None:
     # Rows within the quantile are clamped to it: their length moves only where r_t has a gradient.
     (gradient,) = torch.autograd.grad(distance[real.norm(dim=1) < expected * 0.9].sum(), real)
     if convention == "original":
-        assert gradient.abs().max() < 1e-12
+        assert gradient.abs().max() < 1e-9  # eps of the division
     else:
         assert gradient.abs().max() > 0.1
 

@@ -1,0 +1,69 @@
+"""The feature-space detectors train, and on real images find real defects."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+NAMES = sorted(path.stem for path in FOLDER.glob("train_*.py") if "detectors" in path.read_text())
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch):
+    """Import an example as a script finds it, with its folder first on the path."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def imported(name: str) -> ModuleType:
+        for known in (name, "detectors"):
+            monkeypatch.delitem(sys.modules, known, raising=False)
+        return importlib.import_module(name)
+
+    return imported
+
+
+def test_examples_are_short() -> None:
+    assert {"train_glass", "train_simplenet"} <= set(NAMES)
+    for name in NAMES:
+        assert len((FOLDER / f"{name}.py").read_text().splitlines()) < 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:textures=None")
+def test_a_demo_runs_and_its_loss_falls(name: str, load, tmp_path: Path) -> None:
+    pytest.importorskip("skimage")
+    picture = tmp_path / "maps.png"
+    found = load(name).main(["--demo", "--steps", "12", "--picture", str(picture)])
+    assert found["loss_last"] < 0.9 * found["loss_first"]
+    assert 0 <= found["ap"] <= 1 and picture.stat().st_size > 1000
+
+
+def test_without_data_or_demo_it_says_what_it_wants(load, capsys) -> None:
+    with pytest.raises(SystemExit):
+        load("train_simplenet").main(["somewhere"])
+    assert "expected a folder and --weights, or --demo" in capsys.readouterr().err
+
+
+def test_backbones_have_two_levels(load, data_dir: Path) -> None:
+    detectors = load("detectors")
+    weights = data_dir / "backbones"
+    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    shallow = detectors.Extractor(detectors.SqueezeNet(weights / "squeezenet1_1_imagenet.npz"))
+    assert shallow(image).shape == (1, 768, 7, 7)
+    trunk = detectors.ResNetTrunk(weights / "resnet50_v2_stem_stage123_imagenet.npz")
+    assert detectors.Extractor(trunk)(image).shape == (1, 1536, 8, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:textures=None")
+def test_real_defects_are_found_after_training(name: str, load, data_dir: Path) -> None:
+    arguments = [str(data_dir / "bsd_pitting"), "--weights"]
+    arguments += [str(data_dir / "backbones" / "squeezenet1_1_imagenet.npz")]
+    found = load(name).main([*arguments, "--size", "128", "--steps", "60"])
+    assert found["auroc"] > max(0.9, found["auroc_before"] + 0.02)
