@@ -22,6 +22,7 @@ from .banks import Bank, DonorBank, TextureBank
 from .banks.shapebank import ShapeBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
+from .control import Control
 from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .loaders.resident import ResidentDataset
 from .methods import create, describe, list_methods
@@ -36,6 +37,7 @@ __all__ = [
     "AnomalyLoader",
     "Bank",
     "ByCategory",
+    "Control",
     "DonorBank",
     "IndexedDataset",
     "Layer",

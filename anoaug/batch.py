@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .rows import sent
+
 
 class Params(NamedTuple):
     """A sampled batch: everything a replay needs besides images and banks.
@@ -18,6 +20,9 @@ class Params(NamedTuple):
         size: Height and width of the images.
         choice: Of a OneOf, int64 ``[B]`` on the host: which member made each row; else None.
         modalities: Params of the call's further modalities by name; None where it had none.
+        within: float64 ``[B, 5]`` on the host: regions that a control's location confines rows to,
+            see :class:`anoaug.control.Orders`; None where there are none.
+        orders: What a control still asks of params that no call has seen; None in a batch's.
 
     What a call was given besides (foreground, slots, mask, label, extra) has to be given again.
     """
@@ -28,6 +33,8 @@ class Params(NamedTuple):
     size: tuple[int, ...] = ()
     choice: Tensor | None = None
     modalities: dict[str, Params] | None = None
+    within: Tensor | None = None
+    orders: Any = None
 
     def take(self, rows: Any) -> Params:
         """The params of some rows: indices, a slice or a boolean mask."""
@@ -35,10 +42,15 @@ class Params(NamedTuple):
         if choice is not None:
             choice = choice[rows.to(choice.device) if isinstance(rows, Tensor) else rows]
         beside = self.modalities and {n: p.take(rows) for n, p in self.modalities.items()}
-        return self._replace(table=self.table[rows], choice=choice, modalities=beside)
+        within, orders = self.within, self.orders and self.orders.take(rows)
+        if within is not None:
+            within = within[rows.to(within.device) if isinstance(rows, Tensor) else rows]
+        return self._replace(
+            table=self.table[rows], choice=choice, modalities=beside, within=within, orders=orders
+        )
 
     def to(self, device: str | torch.device) -> Params:
-        """The params on a device; ``choice`` stays on the host, where it is read."""
+        """The params on a device; ``choice`` and ``within`` stay on the host, where laws are."""
         beside = self.modalities and {n: p.to(device) for n, p in self.modalities.items()}
         return self._replace(table=self.table.to(device), modalities=beside)
 
@@ -97,3 +109,27 @@ class AnomalyBatch(NamedTuple):
 
 # So that torch.load(weights_only=True), its default, reads saved params and batches.
 torch.serialization.add_safe_globals([Params, AnomalyBatch])
+
+
+def united(
+    drawn: Tensor, flag: Tensor, kind: Tensor, real: Tensor | None, known: Tensor | None, given: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mask, label and kind of synthetic and real defects together.
+
+    Args:
+        drawn: The synthetic mask, likewise the next two.
+        flag: See above.
+        kind: See above.
+        real: Mask of real defects ``[B, 1, H, W]``, or None.
+        known: Their labels ``[B]``, or None.
+        given: The kind of a real defect without a synthetic one.
+    """
+    defect = torch.zeros_like(flag, dtype=torch.bool)
+    if real is not None:
+        inside = real > 0 if real.dtype == torch.uint8 else real > 0.5
+        drawn = torch.maximum(drawn, inside.to(drawn.dtype))
+        defect = inside.flatten(1).any(1)
+    if known is not None:
+        defect = defect | (sent(known, flag.device) > 0)
+    kinds = torch.where(defect & (flag == 0), given, kind)
+    return drawn, torch.where(defect, 1, flag), kinds

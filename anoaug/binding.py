@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -169,7 +170,7 @@ class Binding:
         Returns:
             Two uint8 tensors ``[N, C, h, w]`` per bank, its images and, where a layer sharpens,
             their smoothed twins (else the images again); and per bank int64 histograms
-            ``[N, C, 256]`` of textures, outlines ``[N, 5]`` of shapes, else empty.
+            ``[N, C, 256]`` of textures, outlines ``[N, 6]`` of shapes, else empty.
         """
         known = self._tensors.get((device, channels))
         if known is not None:
@@ -397,11 +398,11 @@ def named(category: Any, rows: int, known: Sequence[str]) -> list[str] | None:
 
 
 def _histograms(bank: Bank) -> Tensor:
-    """int64 ``[N, C, 256]`` of a texture bank, outlines ``[N, 5]`` of shapes, else empty."""
+    """int64 ``[N, C, 256]`` of textures, outlines and cover ``[N, 6]`` of shapes, else empty."""
     if isinstance(bank, TextureBank):
         return torch.tensor(bank.histograms, device="cpu")
     if isinstance(bank, ShapeBank):
-        return torch.tensor(bank.outlines, device="cpu")
+        return torch.tensor(np.column_stack([bank.outlines, bank.cover]), device="cpu")
     return torch.empty(0, dtype=torch.int64, device="cpu")
 
 
@@ -463,7 +464,12 @@ def _with_picture(source: Any, names: list[str], first: int) -> Any:
 
 
 def _renumbered(bank: Bank, names: Sequence[str]) -> Tensor:
-    """A bank's categories as numbers into the union of all banks' names, -1 where it has none."""
+    """A bank's categories as numbers into the union of all banks' names, -1 where it has none.
+
+    Kinds of shapes stay numbered as their bank has them.
+    """
+    if isinstance(bank, ShapeBank) and bank.categories:
+        return torch.tensor(bank.category, device="cpu")
     if not isinstance(bank, DonorBank) or not bank.categories:
         return torch.full((len(bank),), -1, dtype=torch.int64, device="cpu")
     table = torch.tensor([names.index(name) for name in bank.categories], device="cpu")

@@ -13,8 +13,9 @@ import numpy as np
 from . import checks
 from .banks import TextureBank
 from .checks import one_of
-from .parts import Context, Part, Source, Values, part
+from .parts import Context, Floats, Part, Source, Values, part
 from .placing import Range, between
+from .wanted import instead
 
 __all__ = ["Blend", "Detail", "Feather", "Hard", "Opacity"]
 
@@ -57,6 +58,11 @@ class Detail:
 
 
 Detailed = Detail | Source | TextureBank | str
+
+
+def weighed(context: Context, opacity: Floats) -> Floats:
+    """Opacities, those that a control asks for in place of the law's."""
+    return opacity if context.wanted is None else instead(opacity, context.wanted.strength)
 
 
 class Blend(Part):
@@ -130,9 +136,10 @@ class Opacity(Blend):
         low, high = self.opacity  # type: ignore[misc]
         u = context.uniform(self.words)
         if self.std is None:
-            return {"opacity": high - u[0] * (high - low)}
+            return {"opacity": weighed(context, high - u[0] * (high - low))}
         normal = np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
-        return {"opacity": np.clip((low + high) / 2 + self.std * normal, low, high)}
+        opacity = np.clip((low + high) / 2 + self.std * normal, low, high)
+        return {"opacity": weighed(context, opacity)}
 
 
 @part
@@ -174,4 +181,5 @@ class Feather(Blend):
         u = context.uniform(2)
         low, high = self.opacity  # type: ignore[misc]
         width = between(u[1], self.width)  # type: ignore[arg-type]
-        return {"opacity": high - u[0] * (high - low), "slope": np.reciprocal(width)}
+        opacity = weighed(context, high - u[0] * (high - low))
+        return {"opacity": opacity, "slope": np.reciprocal(width)}

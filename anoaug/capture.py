@@ -51,6 +51,13 @@ class CapturedSynthesizer:
                 "capture: expected sources that the kernel reads, got one computed by the host in "
                 "between, such as sources.Kornia; call the synthesizer itself"
             )
+        own = synth.control
+        if own is not None and (synth._scope.waits(own) or own.location is not None):
+            raise ValueError(
+                "capture: expected a control whose numbers are laws', such as the size of a "
+                f"rectangle, got {own!r}, which the pixels or a region decide; call the "
+                "synthesizer itself"
+            )
         self.synth = synth
         self.images = images.clone()
         plane = (len(images), 1, *images.shape[2:])

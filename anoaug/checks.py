@@ -327,3 +327,17 @@ def numbers(name: str, value: Any) -> tuple[float, ...] | None:
         raise TypeError(
             f"{name}: expected numbers per channel such as (0.485, 0.456, 0.406), got {value!r}"
         ) from error
+
+
+def left_behind(**planes: Any) -> None:
+    """Refuse per-pixel tensors that ``normal_transform`` would not move along.
+
+    Raises:
+        ValueError: One is given.
+    """
+    for name, value in planes.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}: expected none together with normal_transform, which would leave it "
+                "behind; transform images and masks before the call"
+            )

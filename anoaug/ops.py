@@ -28,7 +28,8 @@ BACKENDS = ("auto", "triton", "torch", "compiled")
 _library = torch.library.Library("anoaug", "DEF")
 _library.define(
     "sample(Tensor index, Tensor state, Tensor category, Tensor[] banks, Tensor[] histograms, "
-    "Tensor[] categories, str laws, SymInt height, SymInt width, bool pin) -> Tensor"
+    "Tensor[] categories, str laws, SymInt height, SymInt width, bool pin, Tensor? wanted=None) "
+    "-> Tensor"
 )
 _library.define(
     "render(Tensor image, Tensor table, Tensor[] slots, Tensor[] banks, Tensor? norm, str layout, "
@@ -141,6 +142,7 @@ def _sample(
     height: int,
     width: int,
     pin: bool,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     parsed = recipe.recipe(laws)
     size = (len(index) * parsed.laws.rows, parsed.width)
@@ -148,7 +150,8 @@ def _sample(
     infos = [bank_info(*each) for each in zip(banks[::2], histograms, categories, strict=True)]
     seed, epoch = state.tolist()  # host: index and state live there
     parsed.sample(
-        seed, epoch, index.numpy(), category.numpy(), (height, width), infos, table.numpy()
+        seed, epoch, index.numpy(), category.numpy(), (height, width), infos, table.numpy(),
+        None if wanted is None else wanted.numpy(),
     )  # fmt: skip
     return table
 
@@ -164,6 +167,7 @@ def _sample_fake(
     height: int,
     width: int,
     pin: bool,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     parsed = recipe.recipe(laws)
     return index.new_empty((index.shape[0] * parsed.laws.rows, parsed.width), dtype=torch.float32)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import checks
 from .rng import Draws
+from .wanted import Wanted
 
 Floats = npt.NDArray[np.float64]
 Values = Mapping[str, npt.NDArray[Any]]
@@ -48,7 +49,7 @@ class BankInfo(NamedTuple):
     width: int
     category: npt.NDArray[np.int64]  # [images]
     histograms: npt.NDArray[np.int64] | None  # [images, C, 256]
-    outlines: npt.NDArray[np.int64] | None = None  # [images, 5], see ShapeBank
+    outlines: npt.NDArray[np.int64] | None = None  # [images, 6], see ShapeBank
 
 
 @dataclasses.dataclass
@@ -73,6 +74,7 @@ class Context:
         stream: Stream of the part being sampled.
         origin: Box in the source that goes to the frame, where a mask part draws both.
         first: The part's first word in the stream, where parts share one.
+        wanted: What a control asks of the current copy of a layer; None where there is none.
     """
 
     batch: int
@@ -90,6 +92,7 @@ class Context:
     stream: str = ""
     origin: Frame | None = None
     first: int = 0
+    wanted: Wanted | None = None
 
     def uniform(self, count: int, start: int = 0) -> Floats:
         """float64 ``[count, B]`` in [0, 1) from the part's own stream."""
@@ -148,6 +151,8 @@ class Source(Part):
     """Base of sources."""
 
     role: ClassVar[str] = "sources"
+    # Whether what confines the layer may stand for a place that a control asks for.
+    confined: ClassVar[bool] = True
 
 
 def part(cls: type[T]) -> type[T]:

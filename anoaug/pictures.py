@@ -155,6 +155,8 @@ class Call:
         foreground: Plane that confines every layer, or -1.
         laws: The specialised laws.
         backend: What renders.
+        where: Boxes in which masks that seek their place are to find it, float64 ``[B, copies, 4]``
+            on the images' device: y0, x0, y1, x1 in shares of the image, NaN: anywhere. Or None.
     """
 
     images: Tensor
@@ -165,6 +167,7 @@ class Call:
     foreground: int
     laws: str
     backend: str
+    where: Tensor | None = None
 
     @property
     def recipe(self) -> Recipe:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from .parts import BankInfo, Context, Part, Source, Values, from_plain, part, to_plain, whole_frame
 from .rng import Draws
+from .wanted import Wanted, of_copy
 
 SPEC_VERSION = 1
 MAX_LAYERS = 4
@@ -197,6 +198,7 @@ class Recipe:
         size: tuple[int, int],
         banks: Sequence[BankInfo],
         out: npt.NDArray[np.float32] | None = None,
+        wanted: npt.NDArray[np.float64] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Draw the table of a batch.
 
@@ -208,6 +210,7 @@ class Recipe:
             size: Image height and width in pixels.
             banks: The recipe's banks.
             out: float32 array to fill, ``[B * views, width]``.
+            wanted: What a control asks for, ``[B, copies, columns]``; see :mod:`anoaug.wanted`.
 
         Returns:
             float32 ``[B * views, width]``; with views, the rows of a view lie together.
@@ -218,9 +221,11 @@ class Recipe:
         if rows == 0:
             return table
         context = self._context(seed, epoch, index, category, size, banks)
-        self._header(table, context.draws, size)
-        for layer in self.layers:
+        wanted = None if wanted is None else np.tile(wanted, (views, 1, 1))
+        self._header(table, context.draws, size, of_copy(wanted, 0))
+        for number, layer in enumerate(self.layers):
             context.frame, context.origin = whole_frame(rows, size), None
+            context.wanted = of_copy(wanted, number)
             context.active = table[:, layer.gate] > 0
             for placed in (*layer.mask, layer.source, layer.blend):
                 context.stream = placed.stream
@@ -243,7 +248,10 @@ class Recipe:
             context.view, context.views = np.repeat(np.arange(views), len(index)), views
         return context
 
-    def _header(self, table: npt.NDArray[np.float32], draws: Draws, size: tuple[int, int]) -> None:
+    def _header(
+        self, table: npt.NDArray[np.float32], draws: Draws, size: tuple[int, int],
+        asked: Wanted | None = None,
+    ) -> None:  # fmt: skip
         laws, rows = self.laws, len(table)
         bits = table.view(np.int32)
         active = draws.uniform("anomalous", 1)[0] < laws.probability
@@ -252,18 +260,31 @@ class Recipe:
             chosen = np.repeat(np.arange(laws.rows) - 1, rows // laws.rows)
             active = chosen >= 0
         elif laws.weights:
-            odds = np.cumsum(laws.weights) / np.sum(laws.weights)
-            chosen = np.searchsorted(odds, draws.uniform("layer", 1)[0], side="right")
+            odds, u = np.asarray(laws.weights), draws.uniform("layer", 1)[0]
+            chosen = np.searchsorted(np.cumsum(odds) / np.sum(odds), u, side="right")
+            for kind in () if asked is None else np.unique(asked.kind[~np.isnan(asked.kind)]):
+                rows_of_it = asked.kind == kind  # type: ignore[union-attr]
+                its = np.asarray([law.kind == kind for law in laws.layers])
+                among = odds * its if (odds * its).any() else 1.0 * its
+                among = np.cumsum(among) / np.sum(among)
+                chosen[rows_of_it] = np.searchsorted(among, u[rows_of_it], side="right")
         least = laws.min_area if laws.min_area >= 1 else laws.min_area * size[0] * size[1]
         table[:, ACTIVE] = active
         table[:, MIN_AREA] = max(least, 1.0)
         table[:, TOLERANCE] = laws.tolerance * laws.peak
         kind = np.zeros(rows, np.int32)
+        before = np.zeros(rows, np.int64)
         for layer in self.layers:
             low, high = laws.layers[layer.law].count
             u = draws.uniform(layer.counted, 1)[0]
             wanted = low + np.floor(u * (high - low + 1)).astype(np.int64)
-            gate = active & (layer.copy < wanted) & ((chosen == layer.law) | (chosen < 0))
+            may = (chosen == layer.law) | (chosen < 0)
+            there = layer.copy < wanted
+            if asked is not None:
+                may &= np.isnan(asked.kind) | (asked.kind == laws.layers[layer.law].kind)
+                there = np.where(np.isnan(asked.copies), there, before < asked.copies)
+                before += may
+            gate = active & there & may
             table[:, layer.gate] = gate
             # The kind is that of the first layer that is there.
             kind = np.where((kind == 0) & gate, laws.layers[layer.law].kind, kind)

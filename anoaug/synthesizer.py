@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from . import checks, foregrounds, kornia_bridge, ops, pictures, recipe
+from . import control as controlling
 from . import finish as finishing
-from .batch import AnomalyBatch, Params
+from .batch import AnomalyBatch, Params, united
 from .binding import Binding, Layer, named
 from .capture import CapturedSynthesizer
 from .checks import PEAKS
-from .masks import content
 from .modalities.call import Appearance, Modalities
 from .numbering import Numbering
 from .rows import sent
@@ -63,6 +63,9 @@ class Synthesizer(nn.Module):
         modalities: Looks of anomalies in ``extra`` tensors, by name; see :mod:`anoaug.modalities`.
         finish: Makes the mask of the finished images: :class:`anoaug.finish.Difference` or another
             callable on images before and after and the weights; where empty the sample is normal.
+        control: Size, location, strength, shape, count and kind of every call's anomalies, see
+            :class:`anoaug.Control`, or a dict of its fields. With True nothing is asked for yet,
+            but hard pastes have a weight, so that calls may ask for a strength.
         backend: ``"auto"``, ``"triton"``, ``"torch"``, or ``"compiled"`` (the CPU by Numba, several
             times faster; compiles once, then from disk); ANOAUG_BACKEND sets the default.
         validate: Check the content of every batch (float range, NaN), not only of the first.
@@ -94,6 +97,7 @@ class Synthesizer(nn.Module):
         foreground: foregrounds.ForegroundLike | None = None,
         modalities: Mapping[str, Appearance] | None = None,
         finish: finishing.Finish | None = None,
+        control: controlling.Control | Mapping[str, Any] | bool | None = None,
         backend: str | None = None,
         validate: bool = False,
     ) -> None:
@@ -102,7 +106,8 @@ class Synthesizer(nn.Module):
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: expected anoaug.Layer, got {type(layer).__name__}")
         recipe.check_layers([layer.count[1] for layer in layers])  # type: ignore[index]
-        self.layers = layers
+        self.control = controlling.as_control(control, by_sample=False)
+        self.layers = layers if self.control is None else controlling.weighed(layers)
         self.name = name
         self._p = checks.probability("p", p)
         self.choose = checks.one_of("choose", choose, ("all", "one"))
@@ -144,8 +149,11 @@ class Synthesizer(nn.Module):
                 f"real defects, got {name!r}"
             )
         self.kinds: tuple[str, ...] = ("normal", *kinds, "given")
-        self._binding = Binding(layers, self.kinds, name, moving=normal_transform is not None)
-        self._modalities = Modalities(modalities, layers, self.kinds, name, self._binding)
+        self._binding = Binding(self.layers, self.kinds, name, moving=normal_transform is not None)
+        self._modalities = Modalities(modalities, self.layers, self.kinds, name, self._binding)
+        self._scope = controlling.Scope(
+            self.layers, self.kinds, choose, self.views, label_rule, self.control
+        )
         self._numbering = Numbering(seed)
         self._norms: dict[tuple[torch.device, float, int], Tensor] = {}
         self._checked = False
@@ -243,6 +251,16 @@ class Synthesizer(nn.Module):
         return self._binding.slots + self._binding.pictures
 
     @property
+    def controls(self) -> dict[str, str]:
+        """Which fields of a :class:`anoaug.Control` apply, and how."""
+        return dict(self._scope.controls)
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Names of the kinds of shape that ``Control(shape=)`` chooses from; may be empty."""
+        return self._scope.shapes
+
+    @property
     def computed(self) -> bool:
         """Whether a layer's source is computed between sampling and render."""
         return bool(self._binding.computed)
@@ -278,6 +296,7 @@ class Synthesizer(nn.Module):
         mask: Tensor | None = None,
         label: Tensor | None = None,
         extra: Mapping[str, Tensor] | None = None,
+        control: controlling.Control | Mapping[str, Any] | None = None,
         params: Params | None = None,
     ) -> AnomalyBatch:
         """Synthesise anomalies on a batch.
@@ -294,6 +313,8 @@ class Synthesizer(nn.Module):
             mask: ``(B, 1, H, W)`` of real defects, united with the synthetic ones.
             label: ``[B]`` labels of real defects, united likewise.
             extra: Further modalities ``(B, any C, H, W)`` by name; they come back in ``extras``.
+            control: Size, location and so on, see :class:`anoaug.Control`; its fields come before
+                those of the synthesizer's.
             params: Replay these instead of sampling. Give tensors again that you gave besides;
                 ``normal_transform`` is not repeated: give the batch's ``clean`` image, from which
                 ``self.foreground`` finds the same again.
@@ -311,7 +332,7 @@ class Synthesizer(nn.Module):
         if working and params is None:
             number = self._numbering(index, epoch, len(images))
             if self.normal_transform is not None:
-                self._refuse_left_behind(mask=mask, foreground=foreground, slots=slots, extra=extra)
+                checks.left_behind(mask=mask, foreground=foreground, slots=slots, extra=extra)
                 images = self._transformed(images, number, category)
         if working and foreground is None and self.foreground is not None:
             foreground = self.foreground(images, index, self._names(category, len(images)))
@@ -319,14 +340,20 @@ class Synthesizer(nn.Module):
         laws = self.laws(images.shape[1], images.dtype)
         layout, views = recipe.layout_of(laws), recipe.rows_of(laws) if working else 1
         width, size = recipe.width_of(laws), tuple(images.shape[2:])
+        orders, within, asked = None, None, None
         if params is not None:
+            controlling.refuse_beside_params(control)
+            orders, within = params.orders, params.within
             host = self._binding.replayed(params, layout, width, len(images) * views, size)
             table = sent(host, images.device)
         elif working:
-            host = self._draw(images, number, category, host=True)
+            asked = controlling.ordered(self._scope, control, number, images)
+            orders, within = controlling.tiled(asked, views)
+            host = self._draw(images, number, category, host=True, orders=asked)
             table = host.to(images.device, non_blocking=images.is_cuda)
         else:
             table = images.new_zeros((len(images), width), dtype=torch.float32)
+            host = torch.zeros(table.shape, dtype=torch.float32, device="cpu")
         planes, confined = self._binding.planes(images, foreground, slots, working)
         shown = self._binding.given_pictures(images, slots, working)
         real = None if mask is None else checks.plane("mask", mask, images)
@@ -339,17 +366,14 @@ class Synthesizer(nn.Module):
             real = None if real is None else real.repeat(views, 1, 1, 1)
             known = None if known is None else known.repeat(views)
         read = [*self._binding.tensors(images.device, images.shape[1])[0], *shown]
-        if working and self._binding.seeking:
+        if self.computed or controlling.pending(self._binding, working, orders, within):
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
-            banks = self._binding.banks
-            known_objects = self._binding.objects.by(self.foreground, read, banks)
-            call = content.settle(call, self._binding.made, known_objects)
-            table, host, planes = call.table, call.host, list(call.planes)
-        if self.computed:
-            # host: replays
-            host = host.cpu() if working else table.new_zeros(table.shape, device="cpu")
-            call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
-            read += pictures.compute(call, self._binding.computed)
+            changed = self.label_rule == "changed"
+            call, read = controlling.settled(
+                call, self._binding, self.foreground, working, changed, orders, within
+            )
+            table, host, confined = call.table, call.host, call.foreground
+            planes = list(call.planes)
         kept = images.dtype
         render = ops.render if self.finish is None else finishing.rendering(self.finish)
         out, clean, drawn, flag, kind = render(
@@ -361,13 +385,15 @@ class Synthesizer(nn.Module):
         tables = None
         if working and beside:
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
-            beside, tables = self._modalities(beside, call, drawn, params or number, category)
+            beside, tables = self._modalities(
+                beside, call, drawn, params or number, category, asked
+            )
         if real is not None or known is not None:
-            drawn, flag, kind = self._united(drawn, flag, kind, real, known)
+            drawn, flag, kind = united(drawn, flag, kind, real, known, len(self.kinds) - 1)
         return AnomalyBatch(
             out, drawn, flag, kind,
             {"input": images, "output": clean, None: None}[self.clean],
-            Params(table, layout, self._binding.digests, size, None, tables),
+            Params(table, layout, self._binding.digests, size, None, tables, within),
             self._extras(len(images), views, images.device) | beside,
         )  # fmt: skip
 
@@ -394,15 +420,6 @@ class Synthesizer(nn.Module):
         if not (images.is_cuda and torch.cuda.is_current_stream_capturing()):
             checks.content(images)
             self._checked = True
-
-    def _refuse_left_behind(self, **planes: Any) -> None:
-        """Refuse per-pixel tensors that ``normal_transform`` would not move along."""
-        for name, value in planes.items():
-            if value is not None:
-                raise ValueError(
-                    f"{name}: expected none together with normal_transform, which would leave it "
-                    "behind; transform images and masks before the call"
-                )
 
     def _names(self, category: Any, rows: int) -> list[str] | None:
         """Names of the samples' categories, if the foreground asks for them."""
@@ -447,22 +464,27 @@ class Synthesizer(nn.Module):
 
         Rows are the batch's, times the views. Arguments are those of the call.
         """
-        return self._draw(images, self._numbering(index, epoch, len(images)), category)
+        number = self._numbering(index, epoch, len(images))
+        orders = controlling.ordered(self._scope, None, number, images)
+        return self._draw(images, number, category, orders=orders)
 
     def _drawn(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Params:
         layout = recipe.layout_of(self.laws(images.shape[1], images.dtype))
-        table = self._draw(images, number, category)
-        return Params(table, layout, self._binding.digests, tuple(images.shape[2:]))
+        orders = controlling.ordered(self._scope, None, number, images)
+        table = self._draw(images, number, category, orders=orders)
+        drawn = Params(table, layout, self._binding.digests, tuple(images.shape[2:]))
+        return drawn._replace(within=orders and orders.within, orders=orders)
 
     def _draw(
-        self, like: Tensor, number: tuple[Tensor, Tensor], category: Any, host: bool = False
-    ) -> Tensor:
+        self, like: Tensor, number: tuple[Tensor, Tensor], category: Any, host: bool = False,
+        orders: controlling.Orders | None = None,
+    ) -> Tensor:  # fmt: skip
         _, channels, height, width = like.shape
         tensors, histograms = self._binding.tensors(like.device, channels)
         table = ops.sample(
             *number, self._binding.category(category, len(number[0])), tensors, histograms,
             self._binding.numbers, self.laws(channels, like.dtype), height, width,
-            like.device.type == "cuda",
+            like.device.type == "cuda", None if orders is None else orders.matrix,
         )  # fmt: skip
         return table if host else table.to(like.device, non_blocking=like.is_cuda)
 
@@ -471,20 +493,6 @@ class Synthesizer(nn.Module):
             return self.memory_format == "channels_last"
         last = images.is_contiguous(memory_format=torch.channels_last)
         return last and not images.is_contiguous()
-
-    def _united(
-        self, drawn: Tensor, flag: Tensor, kind: Tensor, real: Tensor | None, known: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Synthetic and real defects together; a real one without a synthetic is kind "given"."""
-        defect = torch.zeros_like(flag, dtype=torch.bool)
-        if real is not None:
-            inside = real > 0 if real.dtype == torch.uint8 else real > 0.5
-            drawn = torch.maximum(drawn, inside.to(drawn.dtype))
-            defect = inside.flatten(1).any(1)
-        if known is not None:
-            defect = defect | (sent(known, flag.device) > 0)
-        given = torch.where(defect & (flag == 0), len(self.kinds) - 1, kind)
-        return drawn, torch.where(defect, 1, flag), given
 
     def extra_repr(self) -> str:
         """Name, p and layers."""

@@ -130,6 +130,22 @@ def bitmaps(maps: Maps, bits: Words) -> npt.NDArray[np.int32]:
     return packed
 
 
+# Of a cell between four bits, by how many are set: where the bilinear surface is above a half.
+_CORNER = (1.0 - np.log(2.0)) / 2.0
+_COVER = np.array([0.0, _CORNER, 0.5, 1.0 - _CORNER, 1.0])
+
+
+def area(packed: npt.NDArray[np.int32]) -> Floats:
+    """Area of bitmaps joined bilinearly, in bits, float64 ``[B]``."""
+    flat = np.ascontiguousarray(packed).view(np.uint8)
+    bits = np.unpackbits(flat, axis=1, bitorder="little").reshape(-1, SIDE, SIDE)
+    edged = np.pad(bits, ((0, 0), (1, 1), (1, 1)))
+    corners = edged[:, :-1, :-1] + edged[:, :-1, 1:] + edged[:, 1:, :-1] + edged[:, 1:, 1:]
+    counts = np.stack([(corners == n).sum((1, 2)) for n in range(5)], 1)
+    found: Floats = counts @ _COVER
+    return found
+
+
 def _bitmaps(maps: Maps, bits: Words) -> npt.NDArray[np.int32]:
     where = points(maps)
     low, high = where.min(-1, keepdims=True), where.max(-1, keepdims=True)

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.json:
         keys = ("name", "family", "paper", "matches", "deviations", "mask", "defects", "surfaces",
-                "needs", "defaults", "categories")  # fmt: skip
+                "needs", "controls", "defaults", "categories")  # fmt: skip
         facts = [methods.describe(method.name) for method in found]
         print(json.dumps([{key: fact[key] for key in keys} for fact in facts], indent=2,
                          default=repr))  # fmt: skip
@@ -81,6 +81,8 @@ def _described(fact: dict[str, Any]) -> str:
             lines += [entry(head if n == 0 else "", f"- {p}") for n, p in enumerate(parts)]
         else:
             lines.append(entry(head, ", ".join(parts)))
+    controls = [f"{name}: {text}" for name, text in fact["controls"].items()] or ["none"]
+    lines += [entry("controls" if n == 0 else "", text) for n, text in enumerate(controls)]
     values = [f"{keyword}={value!r}" for keyword, value in fact["defaults"].items()]
     lines += [entry("defaults" if n == 0 else "", value) for n, value in enumerate(values)]
     if fact["categories"]:

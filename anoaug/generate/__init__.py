@@ -293,6 +293,9 @@ def replay(
     layout = recipe.layout_of(synth.laws(entry["channels"], torch.uint8))
     table = worker.table_of(entry["table"])
     params = Params(table, layout, tuple(entry["banks"]), (height, width))
+    if "within" in entry:  # where a control's location confines it
+        region = torch.tensor([entry["within"]], dtype=torch.float64, device="cpu")
+        params = params._replace(within=region)
     return synth(images, params=params, **given)
 
 

@@ -21,7 +21,7 @@ FORMATS = ("png", "bmp")
 GIVEN = ("textures", "donors")  # keywords of methods that are given as folders here
 
 # Keywords of every method that may be set here; the others are what makes a data set one.
-_COMMON = ("label_rule", "min_area", "tolerance")
+_COMMON = ("control", "label_rule", "min_area", "tolerance")
 _OURS = ("p", "views", *GIVEN)
 _MET = (*GIVEN, "foreground")  # needs of methods that can be met here
 
@@ -119,6 +119,8 @@ class Settings:
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(one) for name, one in value.items())
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
@@ -126,6 +128,8 @@ def _is_plain(value: Any) -> bool:
 
 def tupled(value: Any) -> Any:
     """Lists, which JSON makes of tuples, as tuples."""
+    if isinstance(value, Mapping):
+        return {name: tupled(one) for name, one in value.items()}
     return tuple(tupled(one) for one in value) if isinstance(value, (list, tuple)) else value
 
 

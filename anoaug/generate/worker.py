@@ -161,7 +161,8 @@ def encoded(pixels: Tensor, kind: str) -> bytes:
 
 def described(synth: Synthesizer, batch: AnomalyBatch) -> dict[str, Any]:
     """What a batch of one is, for people and for a replay."""
-    table = batch.params.table.numpy()
+    table, region = batch.params.table.numpy(), batch.params.within
+    confined = {} if region is None or region.isnan().any() else {"within": region[0].tolist()}
     return {
         "kind": synth.kinds[int(batch.kind[0])],
         "area": round(float((batch.mask > 0).float().mean()), 6),
@@ -169,7 +170,7 @@ def described(synth: Synthesizer, batch: AnomalyBatch) -> dict[str, Any]:
         "parameters": parameters(synth, batch),
         "banks": list(batch.params.banks),
         "table": base64.b64encode(zlib.compress(table.astype("<f4").tobytes(), 9)).decode(),
-    }
+    } | confined
 
 
 def table_of(text: str) -> Tensor:

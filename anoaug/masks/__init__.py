@@ -17,7 +17,8 @@ from ..banks import fractals
 from ..checks import one_of
 from ..lattices import CELL_MAP, cell_map, checked_cells, checked_octaves, drawn_cells
 from ..parts import Context, Floats, Values, part
-from ..placing import Range, between, placed
+from ..placing import Range, between, bound, placed, sided, turned
+from ..wanted import instead
 from .content import Objects
 from .expressions import Mask, MaskPart, joined
 from .grids import Cells, Patch
@@ -81,6 +82,12 @@ class Perlin(MaskPart):
     cells: float | Range | tuple[Range, Range] | None = None
 
     function: ClassVar[str] = "perlin"
+    shifts: ClassVar[tuple[str, int] | None] = ("threshold", -1)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The turn of the field; its size goes by the threshold."""
+        return ("rotation",)
 
     def __post_init__(self) -> None:
         low, high = checks.interval("log2_cells", self.log2_cells, 0, 12)
@@ -121,18 +128,18 @@ class Perlin(MaskPart):
             cells = np.exp2(exponents)
         else:
             cells = drawn_cells(u[:2], self.cells)
-        angle = np.deg2rad(between(u[2], self.rotation))  # type: ignore[arg-type]
+        angle = turned(context, between(u[2], self.rotation))  # type: ignore[arg-type]
         scale_y, scale_x = cells[0] / context.height, cells[1] / context.width
-        if self.rotation_fill == "zero":
-            bounds = {
-                "y_min": -0.5 * scale_y,
-                "y_max": (context.height - 0.5) * scale_y,
-                "x_min": -0.5 * scale_x,
-                "x_max": (context.width - 0.5) * scale_x,
-            }
-        else:
-            infinite = np.full(context.batch, np.inf)
-            bounds = {"y_min": -infinite, "y_max": infinite, "x_min": -infinite, "x_max": infinite}
+        infinite = np.full(context.batch, np.inf)
+        ends = (-0.5 * scale_y, (context.height - 0.5) * scale_y, -0.5 * scale_x,
+                (context.width - 0.5) * scale_x)  # fmt: skip
+        if self.rotation_fill != "zero":
+            ends = (-infinite, infinite, -infinite, infinite)
+        elif context.wanted is not None:
+            # Corners of one level would all be inside or none: the field goes on.
+            sized = ~np.isnan(context.wanted.level)
+            ends = tuple(np.where(sized, np.copysign(np.inf, end), end) for end in ends)
+        bounds = dict(zip(("y_min", "y_max", "x_min", "x_max"), ends, strict=True))
         return {
             **cell_map(context, cells, angle),
             "key": key,
@@ -167,6 +174,12 @@ class Simplex(MaskPart):
     persistence: float = 0.5
 
     function: ClassVar[str] = "simplex"
+    shifts: ClassVar[tuple[str, int] | None] = ("threshold", -1)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The turn of the field; its size goes by the threshold."""
+        return ("rotation",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cells", checked_cells(self.cells))
@@ -190,7 +203,7 @@ class Simplex(MaskPart):
     def sample(self, context: Context) -> Values:
         """Draw cells, rotation, threshold and key."""
         u = context.uniform(4)
-        angle = np.deg2rad(between(u[2], self.rotation))  # type: ignore[arg-type]
+        angle = turned(context, between(u[2], self.rotation))  # type: ignore[arg-type]
         return {
             **cell_map(context, drawn_cells(u[:2], self.cells), angle),
             "key": context.words(1, 4)[0],
@@ -236,6 +249,11 @@ class Rectangle(MaskPart):
 
     function: ClassVar[str] = "rectangle"
     frames: ClassVar[bool] = True
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Sides, place, aspect and rotation."""
+        return ("size", "location", "aspect", "rotation")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "area", checks.interval("area", self.area, 0.0, 1.0))
@@ -287,13 +305,15 @@ class Rectangle(MaskPart):
     def sample(self, context: Context) -> Values:
         """Draw sides, rotation and place; sets the layer's frame."""
         u = context.uniform(self.words)
-        height, width = self._sides(context, u)
-        angle = np.deg2rad(between(u[4], self.rotation))  # type: ignore[arg-type]
+        height, width = sided(context, *self._sides(context, u))
+        angle = turned(context, between(u[4], self.rotation))  # type: ignore[arg-type]
         frame = placed(context, u[2:4], height, width, angle)
         if self.place == "anywhere":
             # Even sides have no middle pixel: the one after the middle stands for it.
             cy = np.floor(u[2] * context.height) - (height % 2 == 0) / 2
             cx = np.floor(u[3] * context.width) - (width % 2 == 0) / 2
+            inside = bound(context)
+            cy, cx = np.where(inside, frame.cy, cy), np.where(inside, frame.cx, cx)
             frame = frame._replace(cy=cy, cx=cx)
         elif self.place == "middle":
             middle = ((side - 1) / 2 for side in (context.height, context.width))
@@ -328,6 +348,11 @@ class Fractal(MaskPart):
     function: ClassVar[str] = "bitmap"
     frames: ClassVar[bool] = True
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Side, place and rotation; the square stays one."""
+        return ("size", "location", "rotation")
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "side", checks.interval("side", self.side, 0.0, 1.0))
         object.__setattr__(self, "rotation", checks.interval("rotation", self.rotation))
@@ -352,7 +377,14 @@ class Fractal(MaskPart):
         bits = context.words(1, 4 + fractals.NUMBERS)[0]
         side = between(u[0], self.side) * min(context.height, context.width)  # type: ignore[arg-type]
         side = np.maximum(np.floor(side), 1.0)
-        angle = np.deg2rad(between(u[3], self.rotation))  # type: ignore[arg-type]
+        shape = fractals.bitmaps(fractals.draw_maps(u[4:], bits), bits)
+        if context.wanted is not None:
+            filled = fractals.area(shape) / fractals.SIDE**2
+            pixels = context.wanted.size * (context.height * context.width)
+            whole = float(min(context.height, context.width))
+            wanted = np.clip(np.sqrt(pixels / filled), 1.0, whole)
+            side = instead(side, wanted)
+        angle = turned(context, between(u[3], self.rotation))  # type: ignore[arg-type]
         frame = placed(context, u[1:3], side, side, angle, self.margin)
         context.frame = frame
         cos, sin = np.cos(angle) * (fractals.SIDE / side), np.sin(angle) * (fractals.SIDE / side)
@@ -364,7 +396,7 @@ class Fractal(MaskPart):
             "xy": sin,
             "xx": cos,
             "x0": middle - (sin * frame.cy + cos * frame.cx),
-            "bits": fractals.bitmaps(fractals.draw_maps(u[4:], bits), bits),
+            "bits": shape,
         }
 
 

@@ -192,6 +192,20 @@ class Site:
         key = self._rows(self.call.table.view(torch.int32)[:, self._number(self.placed, name)])
         return candidates(key.to(torch.int64) & 0xFFFFFFFF, count, each)
 
+    @property
+    def where(self) -> Tensor | None:
+        """Boxes that a control asks for, float64 ``[b, 4]`` in shares; NaN: none. None: nowhere."""
+        where = self.call.where
+        if where is None:
+            return None
+        return self._rows(where[:, self.call.recipe.layers.index(self.layer)])
+
+    def allowed(self) -> Tensor | None:
+        """Pixels where a control would have centres, bool ``[b, H, W]``, if any does."""
+        if self.where is None:
+            return None
+        return boxed(self.where, self.size)
+
     def objects(self) -> Tensor:
         """The images' foreground, bool ``[b, H, W]``."""
         number = self.placed.part.slot  # type: ignore[attr-defined]
@@ -243,6 +257,23 @@ class Site:
 
     def _rows(self, values: Tensor) -> Tensor:
         return values if self.rows is None else values[self.rows]
+
+
+def boxed(sides: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixels of boxes, at least one each, bool ``[B, H, W]``.
+
+    Args:
+        sides: float64 ``[B, 4]``: y0, x0, y1, x1 in shares of the image; NaN: all of it.
+        size: Height and width.
+    """
+    inside = []
+    for axis, side in enumerate(size):
+        pixel = torch.arange(side, device=sides.device)
+        first = torch.floor(sides[:, axis] * side).clamp(0, side - 1)[:, None]
+        last = torch.maximum(torch.ceil(sides[:, 2 + axis] * side)[:, None], first + 1)
+        # Not the opposite comparisons: NaN is to be inside.
+        inside.append(~((pixel < first) | (pixel >= last)))
+    return inside[0][:, :, None] & inside[1][:, None]
 
 
 def candidates(key: Tensor, count: int, each: int) -> Tensor:

@@ -47,6 +47,13 @@ class MaskPart(Part, Mask):
     role: ClassVar[str] = "masks"
     # Whether ``sample`` publishes the mask's box, which "elsewhere" sources need.
     frames: ClassVar[bool] = False
+    # The column that shifts the level, and whether a larger number raises or lowers it (1 or -1).
+    shifts: ClassVar[tuple[str, int] | None] = None
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The controls that its law obeys, see :class:`anoaug.Control`."""
+        return ()
 
     def steps(self) -> tuple[MaskPart, ...]:
         """Itself."""

@@ -10,6 +10,7 @@ import numpy as np
 from .. import checks
 from ..parts import Context, Frame, Values, part
 from ..placing import Range, between
+from ..wanted import instead
 from .expressions import MaskPart
 
 
@@ -37,6 +38,11 @@ class Cells(MaskPart):
     share: float | Range | None = None
 
     function: ClassVar[str] = "cells"
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The share, to the cell; sets have a size of their own."""
+        return () if self.share is None else ("size",)
 
     def __post_init__(self) -> None:
         sides = (self.k,) if isinstance(self.k, int) else tuple(self.k)
@@ -69,7 +75,11 @@ class Cells(MaskPart):
         count = across * -(-context.height // side)
         if self.share is not None:
             first = np.zeros_like(count)
-            last = np.floor(between(u[1], self.share) * count).astype(np.int64)  # type: ignore[arg-type]
+            share = between(u[1], self.share)  # type: ignore[arg-type]
+            cells = np.floor(share * count)
+            if context.wanted is not None:
+                cells = instead(cells, np.floor(context.wanted.size * count + 0.5))
+            last = cells.astype(np.int64)
         else:
             chosen = self._set(context, np.floor(u[1] * self.n).astype(np.int64))
             first, last = count * chosen // self.n, count * (chosen + 1) // self.n

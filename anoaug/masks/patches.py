@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import checks
 from ..parts import Context, Floats, Frame, Values, part
 from ..placing import Range
+from ..wanted import instead
 from .boxes import Box, above, counted, earliest, first_overlap, overlaps, shown
 from .content import Choice, Follower, Seeker, Site, below, candidates
 from .expressions import MaskPart
@@ -69,6 +70,11 @@ class CutPatch(MaskPart):
     function: ClassVar[str] = "rectangle"
     frames: ClassVar[bool] = True
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The size that it is resized to, and where it is laid."""
+        return ("size", "location")
+
     def __post_init__(self) -> None:
         if not isinstance(self.bounds, (tuple, list)) or len(self.bounds) != 2:
             raise TypeError(f"bounds: expected ranges for rows and columns, got {self.bounds!r}")
@@ -115,10 +121,16 @@ class CutPatch(MaskPart):
         reach = self._reach(context.uniform(2 * self._each), size)
         scale = self._scale(context.uniform(2, 2 * self._each))
         key = context.words(1, 2 * self._each + 2)[0]
+        wanted, within = context.wanted, None
+        if wanted is not None:
+            reach, scale = _as_wanted(reach, scale, wanted.size * (size[0] * size[1]), size)
+            sides = np.stack(wanted[2:6], 1)
+            if not np.isnan(sides).all():
+                within = centres(torch.from_numpy(sides), size)
         words = candidates(torch.from_numpy(key.astype(np.int64)), 1, _WORDS)[:, 0]
         whole = [torch.from_numpy(each.astype(np.int64)) for each in reach]
-        origin = self.cut(words, (whole[0], whole[1]), size)
-        box = self.laid(words, origin, torch.from_numpy(scale), size)
+        origin = self.cut(words, (whole[0], whole[1]), size, within)
+        box = self.laid(words, origin, torch.from_numpy(scale), size, within)
         context.frame, context.origin = _frame(box), _frame(origin)
         mask = {name: value.numpy() for name, value in self.levels(box).items()}
         return mask, {"reach_y": reach[0], "reach_x": reach[1], "scale": scale, "key": key}
@@ -150,48 +162,83 @@ class CutPatch(MaskPart):
         normal = np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
         return np.clip(1.0 + 0.5 * normal, *self.resize).astype(np.float32)
 
-    def cut(self, words: Tensor, reach: tuple[Tensor, Tensor], size: tuple[int, int]) -> Box:
+    def cut(
+        self, words: Tensor, reach: tuple[Tensor, Tensor], size: tuple[int, int],
+        within: Tensor | None = None,
+    ) -> Box:  # fmt: skip
         """Boxes of the source: half sides about a centre, cut at the edge.
 
         Args:
             words: int64 ``[..., 4]``.
             reach: Half sides, int64 that broadcast to ``[...]``.
             size: Height and width.
+            within: Where the centres of boxes are that stay, see :func:`centres`.
         """
         ends = []
         for axis, side in enumerate(size):
             low = self._pixels(axis, side)[0]
             low = low if self.margin is None else int(self.margin * side)
             middle = low + below(words[..., axis], max(side - 2 * low, 1))
+            if within is not None and not self.shift:
+                middle = _moved(middle, words[..., axis], within[axis])
             start = (middle - reach[axis]).clamp(min=0)
             ends.append((start, (middle + reach[axis]).clamp(max=side) - start))
         (top, tall), (left, wide) = ends
         return Box(top, left, tall, wide)
 
-    def laid(self, words: Tensor, origin: Box, scale: Tensor, size: tuple[int, int]) -> Box:
+    def laid(
+        self, words: Tensor, origin: Box, scale: Tensor, size: tuple[int, int],
+        within: Tensor | None = None,
+    ) -> Box:  # fmt: skip
         """Boxes in the image, resized, the ring included.
 
         Args:
             words: int64 ``[..., 4]``.
             origin: Boxes of the source that broadcast to ``[...]``.
-            scale: float32, likewise.
+            scale: float32, likewise; below 0 how many pixels the box is to have without its ring.
             size: Height and width.
+            within: Where the boxes' centres are to be, see :func:`centres`.
         """
         tall, wide = self.resized(origin, scale, size)
         if not self.shift:
-            return Box(origin.top, origin.left, tall, wide)
+            asked, sides = scale < 0, (size[0] - tall, size[1] - wide)
+            top, left = (
+                torch.where(asked, torch.minimum(first, free).clamp(min=0), first)
+                for first, free in zip((origin.top, origin.left), sides, strict=True)
+            )
+            return Box(top, left, tall, wide)
         starts = []
         for axis, side in enumerate((tall, wide)):
             half = side // 2
             # The centre keeps half a side and a pixel from either end.
             free = (size[axis] - 2 * half - 2).clamp(min=1)
             start = 1 + below(words[..., 2 + axis], free)
+            if within is not None:
+                start = _moved(start + half, words[..., 2 + axis], within[axis]) - half
+                start = start.clamp(min=0)
             starts.append(torch.minimum(start, (size[axis] - side).clamp(min=0)))
         shape = torch.broadcast_shapes(starts[0].shape, tall.shape)
         return Box(starts[0], starts[1], tall.expand(shape), wide.expand(shape))
 
     def resized(self, origin: Box, scale: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Height and width of a resized box; its aspect stays unless a bound is in the way."""
+        tall, wide = self._resized(origin, scale, size)
+        pixels = -scale.to(torch.float64)
+        # An area that is asked for, of the aspect that the box has.
+        aspect = origin.tall.to(torch.float64) / origin.wide.to(torch.float64)
+        edge = 2 * self.ring
+        high = torch.floor((pixels.clamp(min=1.0) * aspect).sqrt() + 0.5)
+        high = torch.maximum(high, torch.ceil(pixels / (size[1] - edge)))
+        high = high.clamp(1, max(size[0] - edge, 1))
+        across = torch.floor(pixels / high + 0.5).clamp(1, max(size[1] - edge, 1))
+        asked = pixels > 0
+        return (
+            torch.where(asked, high.to(torch.int64) + edge, tall),
+            torch.where(asked, across.to(torch.int64) + edge, wide),
+        )
+
+    def _resized(self, origin: Box, scale: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The same by the law's factor."""
         if self.resize is None:
             return origin.tall, origin.wide
         (low_h, high_h), (low_w, high_w) = (self._pixels(axis, size[axis]) for axis in (0, 1))
@@ -218,6 +265,45 @@ class CutPatch(MaskPart):
         """Whether boxes without their ring are large enough."""
         tall, wide = ((side - 2 * self.ring).clamp(min=0) for side in (box.tall, box.wide))
         return tall * wide >= self.least
+
+
+def _as_wanted(
+    reach: tuple[Floats, Floats], scale: npt.NDArray[np.float32], pixels: Floats,
+    size: tuple[int, int],
+) -> tuple[tuple[Floats, Floats], npt.NDArray[np.float32]]:  # fmt: skip
+    """Half sides and factors of boxes that are to have so many pixels; NaN where they are free."""
+    factor = np.sqrt(pixels / (4.0 * reach[0] * reach[1]))
+    sides = [
+        instead(half, np.clip(np.floor(half * factor + 0.5), 1.0, max(side // 2, 1)))
+        for half, side in zip(reach, size, strict=True)
+    ]
+    factors = np.where(np.isnan(pixels), scale, -np.maximum(pixels, 1.0))
+    return (sides[0], sides[1]), factors.astype(np.float32)
+
+
+def centres(sides: Tensor, size: tuple[int, int]) -> Tensor:
+    """Rows and columns in which centres may be, of boxes in shares of the image.
+
+    Args:
+        sides: float64 ``[B, 4]``: y0, x0, y1, x1; NaN where any will do.
+        size: Height and width.
+
+    Returns:
+        int64 ``[2, 2, B]``: rows, columns; the first one, how many (0: any).
+    """
+    ranges = []
+    for axis, side in enumerate(size):
+        first = torch.floor(sides[:, axis] * side).clamp(0, side - 1)
+        last = torch.ceil(sides[:, 2 + axis] * side).clamp(max=side)
+        count = (last - first).clamp(min=1)
+        ranges.append(torch.stack([first, count]).nan_to_num(nan=0.0).to(torch.int64))
+    return torch.stack(ranges)
+
+
+def _moved(centre: Tensor, word: Tensor, within: Tensor) -> Tensor:
+    """Centres, those of them that have a place drawn there."""
+    first, count = (one.view(-1, *(1,) * (word.dim() - 1)) for one in within)
+    return torch.where(count > 0, first + below(word, count.clamp(min=1)), centre)
 
 
 def _frame(box: Box) -> Frame:
@@ -273,14 +359,15 @@ class ObjectPatch(CutPatch, Seeker):
                 f"{tuple(there.shape[1:])}; make the DonorBank with size={size}"
             )
         words = site.words("key", TRIES, _WORDS)
+        within = None if site.where is None else centres(site.where, size)
         reach = (site.column("reach_y"), site.column("reach_x"))
         halves = [each.to(torch.int64)[:, None] for each in reach]
-        boxes = self.cut(words, (halves[0], halves[1]), size)
+        boxes = self.cut(words, (halves[0], halves[1]), size, within)
         held = above(counted(there, boxes), boxes.tall * boxes.wide, self.min_object)
         number, found = earliest(held)
         origin = boxes.at(number)
         wide_origin = Box(*(side[:, None] for side in origin))
-        laid = self.laid(words, wide_origin, site.column("scale")[:, None], size)
+        laid = self.laid(words, wide_origin, site.column("scale")[:, None], size, within)
         if self.shift:
             number, fits = self._overlapping(here, there, origin, laid)
             found = found & fits

@@ -151,6 +151,7 @@ class Superpixels(Given):
     of: Callable[..., Tensor] | None = None
 
     function: ClassVar[str] = "regions"
+    shifts: ClassVar[tuple[str, int] | None] = ("share", 1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "share", checks.interval("share", self.share, 0.0, 1.0))

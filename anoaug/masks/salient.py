@@ -83,7 +83,7 @@ class ObjectShape(Shape, Seeker):
         tall, wide, turned_tall, turned_wide = (
             site.column(name).to(torch.int64) for name in _SIDES
         )
-        here = self._offered(site.objects())
+        here = self._offered(site.objects(), site.allowed())
         (py, px), found = random_pixel(here, words[:, 0])
         cy = centred(py, turned_tall, here.shape[1])
         cx = centred(px, turned_wide, here.shape[2])
@@ -95,18 +95,23 @@ class ObjectShape(Shape, Seeker):
         }  # fmt: skip
         if getattr(site.source[0], "place", None) != "elsewhere":
             return Choice(mask, {}, found)
-        there = self._offered(site.origin())
+        there = self._offered(site.origin(), None)
         (qy, qx), some = random_pixel(there, words[:, 1])
         oy, ox = centred(qy, tall, there.shape[1]), centred(qx, wide, there.shape[2])
         yy, yx, _, xy, xx, _ = (site.taken(name) for name in AFFINE)
         source = {"y0": oy - (yy * cy + yx * cx), "x0": ox - (xy * cy + xx * cx)}
         return Choice(mask, source, found & some)
 
-    def _offered(self, inside: Tensor) -> Tensor:
-        """The foreground, or everything where there is none and anywhere will do."""
+    def _offered(self, inside: Tensor, allowed: Tensor | None) -> Tensor:
+        """The foreground, or everything where there is none and anywhere will do; what is allowed.
+
+        A place that a control asks for need not be foreground where anywhere will do.
+        """
+        inside = inside if allowed is None else inside & allowed
         if self.otherwise == "nothing":
             return inside
-        return inside | ~inside.any(2, keepdim=True).any(1, keepdim=True)
+        inside = inside | ~inside.any(2, keepdim=True).any(1, keepdim=True)
+        return inside if allowed is None else inside & allowed
 
     def region(self, site: Site) -> Tensor:
         """The object in the image; of it, where a source from elsewhere shows its object too."""

@@ -16,8 +16,8 @@ from ..banks import Bank, distances
 from ..banks.shapebank import ShapeBank
 from ..checks import one_of
 from ..lattices import CELL_MAP
-from ..parts import Context, Floats, Values, part
-from ..placing import Range, between, placed
+from ..parts import BankInfo, Context, Floats, Values, part
+from ..placing import Range, between, bound, placed, sided, turned
 from ..reference.masks import BEND_OCTAVES, SHAPE_BANK
 from .expressions import MaskPart
 
@@ -69,6 +69,11 @@ class Shape(MaskPart):
     function: ClassVar[str] = "shape"
     frames: ClassVar[bool] = True
 
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Size, place, aspect and rotation, and which kind of shape."""
+        return ("size", "location", "aspect", "rotation", "shape")
+
     def __post_init__(self) -> None:
         if not isinstance(self.bank, (ShapeBank, int)):
             raise TypeError(
@@ -113,11 +118,12 @@ class Shape(MaskPart):
         if info.outlines is None:
             raise ValueError("bank: expected a ShapeBank, got a bank of images")
         u = context.uniform(8)
-        image = np.floor(u[0] * info.images).astype(np.int32)
-        area, top, bottom, left, right = info.outlines[image].T.astype(np.float64)
+        image = self._picked(context, u[0], info)
+        area, top, bottom, left, right, cover = info.outlines[image].T.astype(np.float64)
         tall, wide = bottom - top, right - left
         height, width = self._box(context, u[1:3], area, tall, wide)
-        angle = np.deg2rad(between(u[5], self.rotation))  # type: ignore[arg-type]
+        height, width = sided(context, height, width, cover / 16 / (tall * wide), whole=False)
+        angle = turned(context, between(u[5], self.rotation))  # type: ignore[arg-type]
         cos, sin = np.cos(angle), np.sin(angle)
         reach_h = np.abs(cos) * height + np.abs(sin) * width
         reach_w = np.abs(cos) * width + np.abs(sin) * height
@@ -132,6 +138,8 @@ class Shape(MaskPart):
         frame = placed(context, u[3:5], box_h, box_w, angle)
         if self.place == "anywhere":
             cy, cx = np.floor(u[3] * context.height), np.floor(u[4] * context.width)
+            inside = bound(context)
+            cy, cx = np.where(inside, frame.cy, cy), np.where(inside, frame.cx, cx)
             frame = frame._replace(cy=cy, cx=cx)
         context.frame = frame
         coin = np.floor(4.0 * u[6]) if self.mirror else np.zeros(context.batch)
@@ -151,6 +159,16 @@ class Shape(MaskPart):
             "bend": bend,
             "frequency": ones * (BEND_CELLS / side),
         }  # fmt: skip
+
+    def _picked(self, context: Context, u: Floats, info: BankInfo) -> np.ndarray:
+        """The shapes' numbers, int32 ``[B]``: any, or of the kind that a control asks for."""
+        image = np.floor(u * info.images)
+        if context.wanted is not None:
+            kind = context.wanted.shape
+            for one in np.unique(kind[~np.isnan(kind)]):
+                members, rows = np.flatnonzero(info.category == one), kind == one
+                image[rows] = members[np.floor(u[rows] * len(members)).astype(np.int64)]
+        return image.astype(np.int32)
 
     def _box(
         self, context: Context, u: Floats, area: Floats, tall: Floats, wide: Floats

@@ -17,6 +17,7 @@ from typing import Any
 from .. import checks
 from ..checks import one_of
 from ..synthesizer import Synthesizer
+from .inputs import STAND_INS
 
 FAMILIES = ("self-contained", "external", "inpainting")
 
@@ -83,6 +84,12 @@ class Method:
             for name, parameter in inspect.signature(self.build).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
+
+    def controls(self) -> dict[str, str]:
+        """Which controls apply with the published defaults, and how; :class:`anoaug.Control`."""
+        given = {name: stand_in() for name, stand_in in STAND_INS.items() if name in self.needs}
+        given |= {k: STAND_INS[k]() for k in ("shapes",) if k in self.defaults()}
+        return self.build(seed=0, control=True, **given).controls
 
 
 _METHODS: dict[str, Method] = {}
@@ -215,8 +222,9 @@ def describe(name: str) -> dict[str, Any]:
         ``name``, ``family``, ``paper``, ``matches`` (whether paper or code), ``deviations`` from
         it, ``mask`` (``"defect"``, or ``"corruption"``: hidden pixels, no defect), ``defects`` it
         resembles, ``surfaces`` it suits, ``needs`` (what it cannot do without),
-        ``defaults`` (its own keywords for :func:`create` with their published values),
-        ``categories`` (what is published for single products, as keywords by name, for
+        ``controls`` (what :class:`anoaug.Control` may ask of it made with ``control=True``, and how
+        that applies), ``defaults`` (its own keywords for :func:`create` with their published
+        values), ``categories`` (what is published for single products, as keywords by name, for
         :class:`anoaug.ByCategory`) and ``common`` (the keywords of every method).
 
     Raises:
@@ -233,6 +241,7 @@ def describe(name: str) -> dict[str, Any]:
         "defects": list(chosen.defects),
         "surfaces": list(chosen.surfaces),
         "needs": list(chosen.needs),
+        "controls": chosen.controls(),
         "defaults": chosen.defaults(),
         "categories": {name: dict(own) for name, own in chosen.categories.items()},
         "common": common_keywords(),

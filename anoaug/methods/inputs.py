@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..banks import DonorBank, TextureBank
+from ..banks.shapebank import ShapeBank
 
 TextureLike = TextureBank | Tensor | str | Path | None
 DonorLike = DonorBank | Tensor | str | Path
@@ -52,3 +56,28 @@ def as_donors(donors: DonorLike) -> DonorBank:
     raise TypeError(
         f"donors: expected a DonorBank, a folder or a tensor, got {type(donors).__name__}"
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _blank_textures() -> TextureBank:
+    return TextureBank.from_tensors(torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device="cpu"))
+
+
+@functools.lru_cache(maxsize=1)
+def _blank_donors() -> DonorBank:
+    return DonorBank.from_tensors(torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device="cpu"))
+
+
+@functools.lru_cache(maxsize=1)
+def _plain_shapes() -> ShapeBank:
+    """A blob and a clump, each a square."""
+    squares = torch.full((2, 1, 32, 32), 255, dtype=torch.uint8, device="cpu")
+    return ShapeBank.from_tensors(squares, categories=["blob", "clump"])
+
+
+# What a method is made with only to be asked what it is.
+STAND_INS: dict[str, Callable[[], Any]] = {
+    "textures": _blank_textures,
+    "donors": _blank_donors,
+    "shapes": _plain_shapes,
+}

@@ -13,6 +13,7 @@ from .. import checks, ops, pictures, recipe
 from ..batch import Params
 from ..binding import Binding, Layer
 from ..recipe import ACTIVE, MIN_AREA
+from ..wanted import COLUMN
 from .appearances import WELL_KNOWN, Appearance
 from .laws import BesideLaws
 
@@ -195,7 +196,7 @@ class Modalities:
 
     def __call__(
         self, extra: Mapping[str, Tensor], call: pictures.Call, drawn: Tensor, how: Any,
-        category: Any,
+        category: Any, orders: Any = None,
     ) -> tuple[dict[str, Tensor], dict[str, Params]]:  # fmt: skip
         """The modalities with the image's anomalies, and their params.
 
@@ -205,6 +206,8 @@ class Modalities:
             drawn: Its mask as it was rendered.
             how: Params to replay, or the numbers of the samples to draw for.
             category: The call's.
+            orders: What a control asks of the samples, see :mod:`anoaug.control`, or None. Where
+                and what is the image's; how strong a modality shows it is its own.
         """
         inside = (drawn > 0).to(torch.uint8)
         made, params = {}, {}
@@ -218,14 +221,14 @@ class Modalities:
             low, high = bound.look.span(value.dtype)
             text = recipe.specialise(bound.text, units.shape[1], high - low)
             text = f"{text}\n{call.laws}"
-            own = _drawn(bound, text, units, how, category)
+            own = _drawn(bound, text, units, how, category, orders)
             params[name] = own
             painted = _rendered(bound, text, units, good, call, own.table, inside)
             made[name] = bound.back(value, units, painted)
         return made, params
 
 
-def _drawn(bound: _Bound, text: str, units: Tensor, how: Any, category: Any) -> Params:
+def _drawn(bound: _Bound, text: str, units: Tensor, how: Any, category: Any, orders: Any) -> Params:
     """The modality's columns, drawn or those of params."""
     layout, width, size = recipe.layout_of(text), recipe.width_of(text), tuple(units.shape[2:])
     if isinstance(how, Params):
@@ -235,9 +238,12 @@ def _drawn(bound: _Bound, text: str, units: Tensor, how: Any, category: Any) -> 
             table = table.pin_memory()
         return old._replace(table=table.to(units.device, non_blocking=True))
     tensors, histograms = bound.binding.tensors(units.device, units.shape[1])
+    wanted = None if orders is None else orders.matrix.clone()
+    if wanted is not None:
+        wanted[:, :, COLUMN["strength"]] = float("nan")
     table = ops.sample(
         *how, bound.binding.category(category, len(how[0])), tensors, histograms,
-        bound.binding.numbers, text, *size, units.is_cuda,
+        bound.binding.numbers, text, *size, units.is_cuda, wanted,
     )  # fmt: skip
     table = table.to(units.device, non_blocking=units.is_cuda)
     return Params(table, layout, bound.binding.digests, size)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .. import recipe
 from ..parts import BankInfo, part, whole_frame
 from ..recipe import ACTIVE, LayerLaw, PlacedLayer, Recipe
+from ..wanted import of_copy
 
 
 @part
@@ -84,6 +85,7 @@ class Beside(Recipe):
         size: tuple[int, int],
         banks: Sequence[BankInfo],
         out: npt.NDArray[np.float32] | None = None,
+        wanted: npt.NDArray[np.float64] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Draw the modality's own columns; see :meth:`Recipe.sample`."""
         rows = len(index) * self.laws.rows
@@ -92,8 +94,9 @@ class Beside(Recipe):
             return table
         context = self._context(seed, epoch, index, category, size, banks)
         table[:, 0] = context.draws.uniform(self._shown, 1)[0] < self._own.p
-        for layer in self.layers:
-            context.frame = whole_frame(rows, size)
+        wanted = None if wanted is None else np.tile(wanted, (self.laws.rows, 1, 1))
+        for number, layer in enumerate(self.layers):
+            context.frame, context.wanted = whole_frame(rows, size), of_copy(wanted, number)
             for placed in (*layer.mask, layer.source, layer.blend):
                 context.stream = placed.stream
                 values = placed.part.sample(context)

@@ -142,7 +142,10 @@ class ByCategory(Several):
     def _by_category(self) -> bool:
         return True
 
-    def _choose(self, index: Tensor, state: Tensor, names: list[str] | None = None) -> Tensor:
+    def _choose(
+        self, index: Tensor, state: Tensor, names: list[str] | None = None,
+        allowed: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Which of ``self.names`` each sample gets: that of its category."""
         found = [self._number(name) for name in names or [""] * len(index)]
         return torch.tensor(found, dtype=torch.int64, device="cpu")

@@ -123,8 +123,15 @@ class OneOf(Several):
         parts = zip(self._parts, ends, self._weights, strict=True)
         return {k for (first, _), end, weight in parts if weight > 0 for k in range(first, end)}
 
-    def _choose(self, index: Tensor, state: Tensor, names: list[str] | None = None) -> Tensor:
-        """Which member each of the numbered samples gets, int64 ``[B]``.
+    @property
+    def _odds_of_names(self) -> tuple[float, ...]:  # type: ignore[override]
+        return self._weights
+
+    def _choose(
+        self, index: Tensor, state: Tensor, names: list[str] | None = None,
+        allowed: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Which member each of the numbered samples gets, int64 ``[B]``, of those it may get.
 
         An exponential race: the first of independent times with the weights as rates. Only a
         member's own time changes with its weight. Their logarithms are compared, for any weights.
@@ -136,6 +143,9 @@ class OneOf(Several):
         u = np.stack([draws.uniform(stream, 1)[0] for stream in streams])
         with np.errstate(divide="ignore"):  # a time of 0 comes first
             times = np.log(-np.log1p(-u)) - np.log([[w] for _, w in rates])
+        if allowed is not None:
+            may = allowed.numpy().T[[self.names.index(name) for name, _ in rates]]
+            times = np.where(may, times, np.inf)
         places = np.asarray([self.names.index(name) for name, _ in rates], np.int64)
         return torch.from_numpy(places[np.argmin(times, axis=0)])
 

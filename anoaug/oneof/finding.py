@@ -1,4 +1,4 @@
-"""Where the objects are in a batch whose rows have members of their own; what members share."""
+"""Where the objects are in a batch whose rows have members of their own; what moves those rows."""
 
 from __future__ import annotations
 
@@ -50,9 +50,42 @@ def objects(
 
 
 def with_places(member: Any, params: Params, rows: Any, out: AnomalyBatch) -> Params:
-    """The params with some rows as a member's masks left them when they had found their place."""
-    if not member._binding.seeking:
+    """The params with some rows as a member left them, whose pixels decided on something."""
+    if not member._binding.seeking and (params.orders is None or not params.orders.pixels):
         return params
     table, found = params.table.clone(), out.params.table
     table[rows, : found.shape[1]] = found.to(table.device)
     return params._replace(table=table)
+
+
+def moved(
+    one: Any, images: Tensor, number: tuple[Tensor, Tensor], choice: Tensor, category: Any,
+    planes: dict[str, Any],
+) -> Tensor:  # fmt: skip
+    """The images after ``normal_transform``, and after those of members where they have one."""
+    if one.normal_transform is not None:
+        checks.left_behind(**planes)
+        images = one._transformed(images, number, category)
+    index, state = number
+    made = images
+    for k in choice.unique().tolist():  # host: the choice lives there
+        member = one.members[k]
+        if member.normal_transform is None:
+            continue
+        checks.left_behind(**planes)
+        rows = (choice == k).nonzero()[:, 0]  # host: likewise
+        there = sent(rows, images.device)
+        own = taken(images, there)
+        # As with our seed, from which a worker's may differ.
+        theirs = one._categories[k][one._binding.category(category, len(images))[rows]]
+        numbered = (index[rows], state)
+        turned = member._transformed(own, numbered, theirs, one._numbering.state[0])
+        if turned.shape != own.shape or turned.dtype != own.dtype:
+            raise ValueError(
+                f"normal_transform: expected {list(own.shape)} {own.dtype} of it, got "
+                f"{list(turned.shape)} {turned.dtype} from that of {member.name}; rows of a "
+                "batch are alike"
+            )
+        made = made.clone() if made is images else made
+        put(made, there, turned)
+    return made

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import foregrounds, methods
+from .. import foregrounds, methods, recipe
 from ..methods.inputs import as_donors, as_textures
 from ..pictures import chain
 from ..sources import BatchDonor
@@ -155,3 +155,11 @@ def distinct(names: list[str]) -> list[str]:
     """The names, with ``#1`` at the second of a kind."""
     before = (names[:k].count(name) for k, name in enumerate(names))
     return [f"{name}#{nth}" if nth else name for name, nth in zip(names, before, strict=True)]
+
+
+def layout_of(members: Sequence[Synthesizer], images: Tensor) -> tuple[str, int]:
+    """Kinds and layouts of all members, and the width of a table that holds any's rows."""
+    laws = [member.laws(images.shape[1], images.dtype) for member in members]
+    kinds = (",".join(member.kinds) for member in members)
+    parts = (f"{k}: {recipe.layout_of(each)}" for k, each in zip(kinds, laws, strict=True))
+    return "\n".join(["oneof", *parts]), max(recipe.width_of(each) for each in laws)

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from .. import checks, foregrounds, recipe
-from ..batch import AnomalyBatch, Params
+from ..batch import AnomalyBatch, Params, united
 from ..binding import Layer, named
+from ..control import Control, Orders, refuse_beside_params
 from ..masks import Everywhere
 from ..rows import put, sent, taken, with_rows
 from ..sources import Constant
 from ..synthesizer import NormalTransform, Synthesizer
+from . import controlled
 from .compiling import left_out
-from .finding import objects, with_places
-from .members import SETTINGS, check_alike, check_foregrounds, check_member
+from .finding import moved, objects, with_places
+from .members import SETTINGS, check_alike, check_foregrounds, check_member, layout_of
 
 # What members find in the images, among what calls bring.
 _FOUND = "found foreground"
@@ -129,19 +131,25 @@ class Several(Synthesizer):
 
     # ---- the choice ------------------------------------------------------------------------------
 
-    def _choose(self, index: Tensor, state: Tensor, names: list[str] | None = None) -> Tensor:
+    def _choose(
+        self, index: Tensor, state: Tensor, names: list[str] | None = None,
+        allowed: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Which of ``self.names`` each sample gets, int64 ``[B]`` on the host.
 
         Args:
             index: Sample indices, int64 ``[B]``.
             state: Seed and epoch, int64 ``[2]``.
             names: The samples' categories, "" where unknown; None where the call brought none.
+            allowed: bool ``[B, names]``: which of them each sample may get; None: any.
         """
         raise NotImplementedError(f"{type(self).__name__}: expected a method _choose, got none")
 
-    def _chosen(self, index: Tensor, state: Tensor, names: list[str] | None) -> Tensor:
+    def _chosen(
+        self, index: Tensor, state: Tensor, names: list[str] | None, allowed: Tensor | None = None
+    ) -> Tensor:
         """Which of ``self.members`` each sample gets: chosen here, then by members that choose."""
-        part = self._choose(index, state, names)
+        part = self._choose(index, state, names, allowed)
         choice = torch.tensor([first for first, _ in self._parts], device="cpu")[part]
         for number, (first, inside) in enumerate(self._parts):
             rows = (part == number).nonzero()[:, 0]  # host: the choice lives there
@@ -149,6 +157,27 @@ class Several(Synthesizer):
                 theirs = names and [names[row] for row in rows.tolist()]  # host: likewise
                 choice[rows] = first + inside._chosen(index[rows], state, theirs)
         return choice
+
+    # Odds by which samples get members, where kinds may choose among them.
+    _odds_of_names: tuple[float, ...] = ()
+
+    def _asked(self, control: Any, number: tuple[Tensor, Tensor]) -> controlled.Asked:
+        """What a call asks of the members."""
+        firsts = [first for first, _ in self._parts] + [len(self.members)]
+        parts = [self.members[a:b] for a, b in zip(firsts, firsts[1:], strict=False)]
+        kinds = self.kinds[1:-1] if self._odds_of_names else ()
+        return controlled.Asked(parts, self.names, kinds, control, number, self._odds_of_names)
+
+    @property
+    def controls(self) -> dict[str, str]:
+        """Which fields of a :class:`anoaug.Control` apply to all members, and how."""
+        kinds = self.kinds[1:-1] if self._odds_of_names else ()
+        return controlled.controls_of(self.members, controlled.targets(self.names, kinds))
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """Names of the kinds of shape, where all members have the same."""
+        return self.members[0].shapes if "shape" in self.controls else ()
 
     def _drawable(self) -> set[int]:
         """Members that need what calls bring, whether they get rows or not."""
@@ -179,11 +208,13 @@ class Several(Synthesizer):
         mask: Tensor | None = None,
         label: Tensor | None = None,
         extra: Mapping[str, Tensor] | None = None,
+        control: Control | Mapping[str, Any] | None = None,
         params: Params | None = None,
     ) -> AnomalyBatch:
         """Synthesise anomalies on a batch; see :meth:`anoaug.Synthesizer.forward`.
 
-        Members get the tensors that they need. Further modalities (``extra``) are refused.
+        Members get the tensors that they need. Further modalities (``extra``) are refused. A
+        control has to apply to every member (``controls``).
         """
         if extra:
             raise ValueError(
@@ -192,7 +223,7 @@ class Several(Synthesizer):
             )
         call = {
             "index": index, "epoch": epoch, "category": category, "foreground": foreground,
-            "slots": slots, "mask": mask, "label": label, "params": params,
+            "slots": slots, "mask": mask, "label": label, "control": control, "params": params,
         }  # fmt: skip
         if torch.compiler.is_compiling():
             return left_out()(self, images, call)
@@ -201,7 +232,7 @@ class Several(Synthesizer):
     def _call(
         self, images: Tensor, index: Any, epoch: int | None, category: Any,
         foreground: Tensor | None, slots: dict[str, Tensor] | None, mask: Tensor | None,
-        label: Tensor | None, params: Params | None,
+        label: Tensor | None, control: Any, params: Params | None,
     ) -> AnomalyBatch:  # fmt: skip
         checks.images(images)
         self._check_content(images)
@@ -209,14 +240,16 @@ class Several(Synthesizer):
         playing: set[int] = set()
         host = None
         if params is not None:
+            refuse_beside_params(control)
             params = self._accepted(params, images)
         elif self.training or self.active == "always":
             number = self._numbering(index, epoch, len(images))
-            choice = self._chosen(*number, names)
+            asked = self._asked(control, number)
+            choice = self._chosen(*number, names, asked.allowed)
             playing = self._drawable()
             planes = {"mask": mask, "foreground": foreground, "slots": slots}
-            images = self._moved(images, number, choice, category, planes)
-            params, host = self._drawn_twice(images, number, category, choice)
+            images = moved(self, images, number, choice, category, planes)
+            params, host = self._drawn_twice(images, number, category, choice, asked)
         if params is not None:
             playing |= set(params.choice.tolist())  # type: ignore[union-attr]  # host: it lives there
         if foreground is None and self.foreground is not None and params is not None:
@@ -233,41 +266,9 @@ class Several(Synthesizer):
             out = self._rendered(images, params, host, given, index, names)
         drawn, flag, kind = out.mask, out.label, out.kind
         if real is not None or known is not None:
-            drawn, flag, kind = self._united(drawn, flag, kind, real, known)
+            drawn, flag, kind = united(drawn, flag, kind, real, known, len(self.kinds) - 1)
         clean = images if self.clean == "input" else out.clean
         return AnomalyBatch(out.image, drawn, flag, kind, clean, out.params, {})
-
-    def _moved(
-        self, images: Tensor, number: tuple[Tensor, Tensor], choice: Tensor, category: Any,
-        planes: dict[str, Any],
-    ) -> Tensor:  # fmt: skip
-        """The images after ``normal_transform``, and after those of members where they have one."""
-        if self.normal_transform is not None:
-            self._refuse_left_behind(**planes)
-            images = self._transformed(images, number, category)
-        index, state = number
-        made = images
-        for k in choice.unique().tolist():  # host: the choice lives there
-            member = self.members[k]
-            if member.normal_transform is None:
-                continue
-            self._refuse_left_behind(**planes)
-            rows = (choice == k).nonzero()[:, 0]  # host: likewise
-            there = sent(rows, images.device)
-            own = taken(images, there)
-            # As with our seed, from which a worker's may differ.
-            theirs = self._categories[k][self._binding.category(category, len(images))[rows]]
-            numbered = (index[rows], state)
-            turned = member._transformed(own, numbered, theirs, self._numbering.state[0])
-            if turned.shape != own.shape or turned.dtype != own.dtype:
-                raise ValueError(
-                    f"normal_transform: expected {list(own.shape)} {own.dtype} of it, got "
-                    f"{list(turned.shape)} {turned.dtype} from that of {member.name}; rows of a "
-                    "batch are alike"
-                )
-            made = made.clone() if made is images else made
-            put(made, there, turned)
-        return made
 
     def _check_given(self, images: Tensor, given: dict[str, Tensor], playing: set[int]) -> None:
         """Refuse what no member knows, and the lack of what one may need."""
@@ -301,51 +302,53 @@ class Several(Synthesizer):
 
     def _drawn(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Params:
         choice = self._chosen(*number, self._named(category, len(images)))
-        return self._drawn_twice(images, number, category, choice)[0]
+        asked = self._asked(None, number)
+        return self._drawn_twice(images, number, category, choice, asked)[0]
 
     def _drawn_twice(
-        self, images: Tensor, number: tuple[Tensor, Tensor], category: Any, choice: Tensor
-    ) -> tuple[Params, Tensor]:
+        self, images: Tensor, number: tuple[Tensor, Tensor], category: Any, choice: Tensor,
+        asked: controlled.Asked,
+    ) -> tuple[Params, Tensor]:  # fmt: skip
         """Params, and their table on the host."""
         index, state = number
         categories = self._binding.category(category, len(images))
-        layout, width = self._layout(images)
+        layout, width = layout_of(self.members, images)
         like: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
         table = torch.zeros((len(images), width), **like, pin_memory=images.is_cuda)
+        parts = []
         for k in choice.unique().tolist():  # host: so far all is there
             rows = (choice == k).nonzero()[:, 0]  # host: the choice lives there
-            numbers = self._categories[k][categories[rows]]
-            drawn = self.members[k]._draw(images, (index[rows], state), numbers, host=True)
+            numbers, those = self._categories[k][categories[rows]], (index[rows], state)
+            orders = asked.of_member(self.members[k], rows, those, images)
+            drawn = self.members[k]._draw(images, those, numbers, host=True, orders=orders)
             table[rows, : drawn.shape[1]] = drawn
+            parts.append((k, rows, orders))
+        whole = controlled.joined(parts, len(images), len(self.members))
         placed = table.to(images.device, non_blocking=images.is_cuda)
         size = tuple(images.shape[2:])
-        return Params(placed, layout, self._binding.digests, size, choice), table
+        within, digests = whole and whole.within, self._binding.digests
+        return Params(placed, layout, digests, size, choice, None, within, whole), table
 
     def _draw(
-        self, like: Tensor, number: tuple[Tensor, Tensor], category: Any, host: bool = False
-    ) -> Tensor:
+        self, like: Tensor, number: tuple[Tensor, Tensor], category: Any, host: bool = False,
+        orders: Orders | None = None,
+    ) -> Tensor:  # fmt: skip
         choice = self._chosen(*number, self._named(category, len(like)))
-        params, table = self._drawn_twice(like, number, category, choice)
+        asked = self._asked(None, number)
+        params, table = self._drawn_twice(like, number, category, choice, asked)
         return table if host else params.table
 
     def _untouched(self, images: Tensor) -> Params:
         """Params of a batch that stays as it is."""
-        layout, width = self._layout(images)
+        layout, width = layout_of(self.members, images)
         table = images.new_zeros((len(images), width), dtype=torch.float32)
         choice = torch.zeros(len(images), dtype=torch.int64, device="cpu")
         return Params(table, layout, self._binding.digests, tuple(images.shape[2:]), choice)
 
-    def _layout(self, images: Tensor) -> tuple[str, int]:
-        """Kinds and layouts of all members, and the width of a table that holds any's rows."""
-        laws = [member.laws(images.shape[1], images.dtype) for member in self.members]
-        kinds = (",".join(member.kinds) for member in self.members)
-        parts = (f"{k}: {recipe.layout_of(each)}" for k, each in zip(kinds, laws, strict=True))
-        return "\n".join(["oneof", *parts]), max(recipe.width_of(each) for each in laws)
-
     def _accepted(self, params: Params, images: Tensor) -> Params:
         """``params`` on the images' device, if they are of these members."""
         size = tuple(images.shape[2:])
-        table = self._binding.replayed(params, *self._layout(images), len(images), size)
+        table = self._binding.replayed(params, *layout_of(self.members, images), len(images), size)
         if params.choice is None:
             raise ValueError("params: expected the choice of members with them, got none; keep it")
         choice = checks.host_rows("params.choice", params.choice, len(images))
@@ -373,6 +376,7 @@ class Several(Synthesizer):
             alike = (
                 own, layout, member.slots, member.label_rule, member.backend, rule,
                 foregrounds.hashable(member.finish), *found, *map(id, banks),
+                member.control and id(member.control.variation),
             )  # fmt: skip
             groups.setdefault(alike, []).append(k)
         rows = [torch.isin(choice, torch.tensor(ks, device="cpu")) for ks in groups.values()]
@@ -390,10 +394,11 @@ class Several(Synthesizer):
         launches = self._launches(choice, images)
         if len(launches) == 1:
             k = launches[0][0]
-            out = self._launched(k, images, self._table_for(k, params.table, host), given, index)
+            table = self._table_for(k, params.table, host)
+            out = self._launched(k, images, params, table, slice(None), given, index)
             params = with_places(self.members[k], params, slice(None), out)
             kind = self._kinds_of(out.kind, sent(choice, images.device))
-            return out._replace(kind=kind, params=params)
+            return out._replace(kind=kind, params=params._replace(orders=None))
         if images.device.type == "cpu":
             size = max(1, _PORTION // (images[0, 0].numel() * (images.shape[1] + 1)))
             launches = [(k, part) for k, rows in launches for part in rows.split(size)]
@@ -409,14 +414,14 @@ class Several(Synthesizer):
             part = {name: taken(given[name], rows) for name in wanted}
             table = self._table_for(k, params.table, host)
             table = taken(table, rows if table is params.table else here)
-            out = self._launched(k, taken(images, rows), table, part, own)
+            out = self._launched(k, taken(images, rows), params, table, here, part, own)
             params = with_places(self.members[k], params, rows, out)
             fields: Any = out[: 5 if self.clean == "output" else 4]
             whole = whole or [with_rows(field, len(images)) for field in fields]
             for to, field in zip(whole, fields, strict=True):
                 put(to, rows, field)
         image, mask, label, kind, *clean = whole
-        kind = self._kinds_of(kind, chosen)
+        kind, params = self._kinds_of(kind, chosen), params._replace(orders=None)
         return AnomalyBatch(image, mask, label, kind, clean[0] if clean else None, params, {})
 
     def _table_for(self, k: int, table: Tensor, host: Tensor | None) -> Tensor:
@@ -424,18 +429,20 @@ class Several(Synthesizer):
         return host if host is not None and self.members[k].computed else table
 
     def _launched(
-        self, k: int, images: Tensor, table: Tensor, given: dict[str, Tensor], index: Any
-    ) -> AnomalyBatch:
+        self, k: int, images: Tensor, params: Params, table: Tensor, rows: Any,
+        given: dict[str, Tensor], index: Any,
+    ) -> AnomalyBatch:  # fmt: skip
         """What member ``k`` makes of these rows."""
         member = self.members[k]
         laws = member.laws(images.shape[1], images.dtype)
-        params = Params(
+        own = Params(
             table[:, : recipe.width_of(laws)].contiguous(),
             recipe.layout_of(laws),
             member._binding.digests,
             tuple(images.shape[2:]),
+            **controlled.share(params.orders, params.within, member, k, rows),
         )
-        return member(images, index=index, params=params, **self._passed(k, given))
+        return member(images, index=index, params=own, **self._passed(k, given))
 
     def _kinds_of(self, kind: Tensor, choice: Tensor) -> Tensor:
         """Kinds as the chosen members number them in our numbers."""

@@ -6,6 +6,7 @@ yours, image by image; :func:`auto` chooses by a product's own normal images
 (``anoaug.viz.foregrounds`` draws the choice). The steps are here as functions too. A mask goes into
 ``synth(images, foreground=mask)``; where it is empty the sample stays clean.
 
+:class:`Variation` is how much normal images vary, the unit of :class:`anoaug.Control`'s strength.
 :class:`Superpixels` cuts images into regions, for :class:`anoaug.masks.Superpixels`, and
 :class:`CachedLabels` keeps them.
 """
@@ -28,6 +29,7 @@ from .thresholds import (
     triangle,
     triangle_level,
 )
+from .variation import Variation
 
 __all__ = [
     "PRESETS",
@@ -38,6 +40,7 @@ __all__ = [
     "Choice",
     "Foreground",
     "Superpixels",
+    "Variation",
     "auto",
     "background_distance",
     "closing",

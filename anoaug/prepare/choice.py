@@ -152,7 +152,8 @@ def _places(total: int, count: int) -> Tensor:
     return spread.round().long()
 
 
-def _read(folder: Path, size: int | tuple[int, int], count: int) -> Tensor:
+def one_product(folder: Path) -> list[str]:
+    """Names of the normal images of one product in a folder, sorted; refuses several products."""
     imagefolder.normal_only(folder)
     names = imagefolder.find(folder)
     labels = imagefolder.normal_by_folder(folder, names)
@@ -162,7 +163,11 @@ def _read(folder: Path, size: int | tuple[int, int], count: int) -> Tensor:
             f"images: expected one product, got folders {', '.join(categories[:5])} in "
             f"{str(folder)!r}; give one of them"
         )
-    names = sorted(labels)
+    return sorted(labels)
+
+
+def _read(folder: Path, size: int | tuple[int, int], count: int) -> Tensor:
+    names = one_product(folder)
     if len(names) > count:
         names = [names[place] for place in _places(len(names), count).tolist()]
     rule = imagefolder.Rule(imagefolder.pair(size))

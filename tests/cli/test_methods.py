@@ -29,6 +29,7 @@ def test_one_method_is_told_in_full(run, name: str):
     shown = " ".join(result.out.split())
     texts = [told["paper"], told["matches"], *told["deviations"], *told["defects"]]
     texts.append(f"mask {told['mask']}: {methods.MASKS[told['mask']]}")
+    texts += [f"{control}: {text}" for control, text in told["controls"].items()]
     texts += [f"{keyword}={value!r}" for keyword, value in told["defaults"].items()]
     assert result.code == 0
     assert [text for text in texts if " ".join(text.split()) not in shown] == []
@@ -36,6 +37,7 @@ def test_one_method_is_told_in_full(run, name: str):
 
 def test_one_method_as_json(run):
     (found,) = json.loads(run("methods", "cutpaste", "--json").out)
+    assert list(found["controls"])[:3] == ["size", "location", "strength"]
     assert found["name"] == "cutpaste" and found["defaults"]["area"] == [0.02, 0.15]
 
 

@@ -192,6 +192,18 @@ def test_a_replay_gives_the_same_pixels(folder: Path, tmp_path: Path, textures, 
         assert worker.encoded(batch.image[0], "png") == (out / entry["image"]).read_bytes()
 
 
+def test_a_controlled_data_set_replays(folder: Path, tmp_path: Path, textures, pixels):
+    out, control = tmp_path / "out", {"size": [0.05, 0.1], "location": [0.5, 0.5]}
+    make(folder, out, 4, ("draem", "cutpaste"), textures=textures, size=64,
+         keywords={"control": control})  # fmt: skip
+    for entry in entries(out):
+        mask = pixels(out / entry["mask"])
+        assert ("within" in entry) == (entry["method"] == "draem")
+        assert 0.045 <= (mask > 0).mean() <= 0.11
+        batch = replay(out, entry["number"], folder, textures=textures)
+        assert np.array_equal(batch.mask[0, 0] * 255, mask)
+
+
 def test_a_replay_from_other_folders_is_refused(folder: Path, tmp_path: Path, textures):
     make(folder, tmp_path / "out", 1, "draem", textures=textures)
     with pytest.raises(ValueError, match="same banks"):
@@ -255,6 +267,7 @@ def test_a_manifest_of_another_format_is_refused(folder: Path, tmp_path: Path):
         ({"keywords": {"cutpaste.width": 3}}, "cutpaste.width: no keyword of cutpaste"),
         ({"keywords": {"p": 0.5}}, "p: cannot be set here"),
         ({"keywords": {"area": (0.2, 0.1)}}, "area"),
+        ({"keywords": {"control": {"count": 2}}}, "count does not apply to this synthesizer"),
         ({"foreground": "textures"}, "found none for 5 of them, such as a.png"),
         ({"textures": "nowhere", "methods": "draem"}, "does not exist"),
     ],

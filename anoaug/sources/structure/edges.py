@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class Chip(Computed):
         side: Range of the bite's diameter, a share of the image's shorter side.
         visible: Least change that counts, in [0, 1]; lesser ones are taken back.
     """
+
+    # What confines it is the object that it bites.
+    confined: ClassVar[bool] = False
 
     side: float | Range = (0.06, 0.18)
     visible: float = 0.04
