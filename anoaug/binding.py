@@ -150,6 +150,9 @@ class Binding:
         donors = [bank for bank in banks if isinstance(bank, DonorBank)]
         self.categories = tuple(sorted({name for bank in donors for name in bank.categories}))
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
+        # What a sample's category may be, per bank of donors that has categories.
+        own = [pair for pair in zip(banks, self.numbers, strict=True) if pair[0].categories]
+        self._known = [(bank, {-1, *n.tolist()}) for bank, n in own if isinstance(bank, DonorBank)]
         held = [one for source in self.computed.values() for one in pictures.chain(source)]
         self.digests = tuple(bank.digest() for bank in banks) + tuple(
             digest for one in held if isinstance(one, pictures.Computed) for digest in one.digests()
@@ -224,9 +227,22 @@ class Binding:
             low, high = int(numbers.min()), int(numbers.max())
             if low < -1 or high >= len(self.categories):
                 raise ValueError(
-                    f"category: expected numbers below {len(self.categories)}, got {low} to {high}"
+                    f"category: expected numbers below {len(self.categories)}, or -1 where it is "
+                    f"unknown, got {low} to {high}"
                 )
+            self._refuse_lacking(set(numbers.tolist()))  # host: they live there
         return numbers
+
+    def _refuse_lacking(self, wanted: set[int]) -> None:
+        """Refuse categories of which a bank that has some has no image."""
+        for bank, known in self._known:
+            lacking = sorted(wanted - known)
+            if lacking:
+                raise ValueError(
+                    f"category: expected one of {bank!r}, from which a layer takes donors, got "
+                    f"{self.categories[lacking[0]]!r}; it has {', '.join(bank.categories)}: add "
+                    "images, or leave category out"
+                )
 
     def _category_number(self, name: str | int | None) -> int:
         if not name and not isinstance(name, int):  # unknown

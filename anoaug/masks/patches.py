@@ -78,7 +78,12 @@ class CutPatch(MaskPart):
     def __post_init__(self) -> None:
         if not isinstance(self.bounds, (tuple, list)) or len(self.bounds) != 2:
             raise TypeError(f"bounds: expected ranges for rows and columns, got {self.bounds!r}")
-        pairs = tuple(checks.interval("bounds", one, 0.0, 0.5) for one in self.bounds)
+        pairs = tuple(checks.interval("bounds", one) for one in self.bounds)
+        if not all(low >= 0.0 and high <= 0.5 for low, high in pairs):
+            raise ValueError(
+                f"bounds: expected half sides as shares of the image's, within [0, 0.5], got "
+                f"{self.bounds!r}; half of a patch as large as the image is 0.5"
+            )
         object.__setattr__(self, "bounds", pairs)
         if self.gamma is not None:
             shape, scale, least = checks.numbers("gamma", self.gamma) or ()

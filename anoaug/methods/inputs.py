@@ -54,7 +54,8 @@ def as_donors(donors: DonorLike) -> DonorBank:
     if isinstance(donors, (str, Path)):
         return DonorBank.from_folder(donors)
     raise TypeError(
-        f"donors: expected a DonorBank, a folder or a tensor, got {type(donors).__name__}"
+        f"donors: expected a DonorBank, a folder or a tensor, got {type(donors).__name__}; "
+        "donors='path/to/normal/images' takes patches of other images, whatever the batch"
     )
 
 

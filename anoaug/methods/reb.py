@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .. import blends, checks, masks, sources
+from torch import Tensor
+
+from .. import blends, checks, masks, prepare, sources
 from ..banks.shapebank import ShapeBank
 from ..binding import Layer
 from ..foregrounds import ForegroundLike
@@ -89,8 +91,10 @@ def reb(
         donors: Other normal images that crops are taken from; None: the image itself.
         shapes: A ShapeBank whose kinds ``"blob"`` and ``"clump"`` are used, or, if it has none of
             these, all of it; None: 128 shapes drawn from a seed.
-        foreground: Where the centres are: as of :class:`anoaug.Synthesizer`; None: anywhere in the
-            image, and a foreground given at the call then cuts the shapes off.
+        foreground: Where the centres are: as of :class:`anoaug.Synthesizer`; ``"saliency"``:
+            salient pixels, all in an image that has none; an empty one of another kind leaves the
+            sample clean. None: anywhere in the image, and a foreground given at the call then cuts
+            the shapes off.
         choose: ``"one"`` of blob, scar and clump per sample, or ``"all"``.
         weights: Odds of blob, scar and clump where one is chosen.
         area: Share of the image that the box about a blob or clump covers.
@@ -108,8 +112,10 @@ def reb(
         raise TypeError(f"shapes: expected a ShapeBank or None, got {type(bank).__name__}")
     blobs, clumps = _of_kinds(bank)
     part: Callable[..., masks.Mask] = masks.Shape
+    if foreground == "saliency":
+        foreground = _salient
     if foreground is not None:
-        part = functools.partial(masks.ObjectShape, otherwise="anywhere")
+        part = masks.ObjectShape
     where = {
         "blob": part(blobs, size=area, of="box", aspect=aspect, rotation=0.0, elastic=0.0),
         "scar": part(blobs, height=length, width=width, rotation=rotation, elastic=0.0),
@@ -133,6 +139,12 @@ def reb(
         *layers, p=p, choose=choose, weights=weights if choose == "one" else None,
         foreground=foreground, **common,
     )  # fmt: skip
+
+
+def _salient(images: Tensor) -> Tensor:
+    """Salient pixels, bool ``(B, 1, H, W)``; all where an image has none."""
+    found = prepare.Foreground("saliency")(images) > 0
+    return found | ~found.flatten(2).any(2)[:, :, None, None]
 
 
 def _edge(kind: str, softness: float) -> blends.Blend:
