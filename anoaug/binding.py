@@ -239,9 +239,9 @@ class Binding:
             lacking = sorted(wanted - known)
             if lacking:
                 raise ValueError(
-                    f"category: expected one of {bank!r}, from which a layer takes donors, got "
-                    f"{self.categories[lacking[0]]!r}; it has {', '.join(bank.categories)}: add "
-                    "images, or leave category out"
+                    f"category: {bank!r}, from which a layer takes donors, has no image of "
+                    f"{self.categories[lacking[0]]!r}, but of {', '.join(bank.categories)}; add "
+                    "some, or leave category out"
                 )
 
     def _category_number(self, name: str | int | None) -> int:
