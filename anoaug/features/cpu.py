@@ -44,6 +44,32 @@ def add_noise(
         )
 
 
+def duplicate(
+    sources: list[Tensor], outs: list[Tensor], keys: Tensor, noisy: Tensor, sigma: float,
+    stochastic: bool, compiled: bool = False,
+) -> None:  # fmt: skip
+    """Write both copies of every tensor, with the same noise where the masks are.
+
+    Args:
+        sources: ``[B, P, C]`` each.
+        outs: ``[2 B, P, C]`` each.
+        keys: int64 ``[2 B, 2]``.
+        noisy: bool ``[2 B, P]``.
+        sigma: Standard deviation.
+        stochastic: Round at random.
+        compiled: Draw by Numba.
+    """
+    batch, positions, _ = sources[0].shape
+    scale, draw = torch.full((positions,), sigma), drawing(compiled)
+    for row, key in enumerate(keys.tolist()):  # host: the CPU alone comes here
+        places = noisy[row].nonzero()[:, 0]
+        pairs = [(source[row % batch], out[row]) for source, out in zip(sources, outs, strict=True)]
+        if len(places) < positions:
+            for source, out in pairs:
+                out.copy_(source)
+        perturb(pairs, key, places, scale, None, stochastic, draw)
+
+
 Draw = Callable[[list[int], Longs, int, int, bool], Floats]
 
 
