@@ -4,7 +4,7 @@
 ``functional`` has the same things as functions of tensors.
 """
 
-from . import ascent, fitted, functional
+from . import ascent, fitted, functional, masks
 from .ascent import AscentSynthesizer
 from .batch import FeatureBatch
 from .hooks import Context, Handle, attach, attached
@@ -27,4 +27,5 @@ __all__ = [
     "functional",
     "keys",
     "list_methods",
+    "masks",
 ]

@@ -16,7 +16,8 @@ class FeatureBatch(NamedTuple):
         mask: float32 {0, 1} at the features' resolution: ``(B, 1, h, w)`` for maps, ``(B, P)`` for
             tokens (without prefix tokens), ``(N,)`` for rows; 1 where a position is anomalous.
         label: int64 ``(B,)``, of rows ``(N,)``: 1 where the mask has an anomaly.
-        clean: The features without perturbation, like ``features``: the target of denoising.
+        clean: The features without perturbation, as they were given: the target of denoising. Of
+            ``duplicate`` methods once, row for row ``clean[extras["source_row"]]``.
         extras: Further tensors by name.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -121,34 +121,22 @@ def perlin(size: tuple[int, int], threshold: float, log2_cells: tuple[int, int] 
     return Perlin(log2_cells=(low, high), threshold=threshold, rotation=0.0)
 
 
-class Drawing:
-    """A mask expression, ready to be drawn on any grid.
-
-    Args:
-        mask: An expression of ``anoaug.masks``, without given tensors or foregrounds.
-        p: Chance that a sample gets its mask, and not an emptied one.
+class Drawing(NamedTuple):
+    """A mask expression, ready to be drawn on any grid; :func:`drawing` makes one.
 
     Attributes:
-        laws: The laws of the table.
-        layout: How backends read it.
+        laws: The laws of its table.
+        layout: How backends read the table.
+        bound: What banks it reads; None: none.
     """
 
-    def __init__(self, mask: Mask, p: float = 1.0) -> None:
-        if not isinstance(mask, Mask):
-            raise TypeError(f"mask: expected a mask of anoaug.masks, got {type(mask).__name__}")
-        if any(isinstance(step, (Given, Seeker)) for step in mask.steps()):
-            raise ValueError(
-                "mask: expected one that needs no image: without given tensors, foregrounds and "
-                "objects; resize such a mask to the grid and pass it as where="
-            )
-        self._bound = Binding([Layer(mask, Constant())], ["mask"], "mask")
-        plain = recipe.encode(recipe.Laws(self._bound.laws, p, (), False, 1.0, 0.0))
-        self.laws = recipe.specialise(plain, 1, 1.0)
-        self.layout = recipe.layout_of(self.laws)
+    laws: str
+    layout: str
+    bound: Binding | None
 
     def banks(self, device: torch.device) -> list[Tensor]:
         """What the layout's masks read, on a device."""
-        return self._bound.tensors(device, 1)[0]
+        return [] if self.bound is None else self.bound.tensors(device, 1)[0]
 
     def table(
         self, number: tuple[Tensor, Tensor], size: tuple[int, int], stream: str,
@@ -163,11 +151,13 @@ class Drawing:
             device: Where features are; the copy does not wait.
         """
         index, state = number
-        banks, histograms = self._bound.tensors(device, 1)
+        banks, histograms, numbers = self.banks(device), [], []
+        if self.bound is not None:
+            histograms, numbers = self.bound.tensors(device, 1)[1], self.bound.numbers
         pin = device.type == "cuda"
         table = ops.sample(
-            index, forked(state, stream), torch.full_like(index, -1), banks, histograms,
-            self._bound.numbers, self.laws, *size, pin,
+            index, forked(state, stream), torch.full_like(index, -1), banks, histograms, numbers,
+            self.laws, *size, pin,
         )  # fmt: skip
         return table.to(device, non_blocking=True) if pin else table.to(device)
 
@@ -176,16 +166,55 @@ class Drawing:
         return ops.field(table, self.banks(table.device), self.layout, *size, backend)
 
 
-@functools.lru_cache(maxsize=64)
+def drawing(mask: Mask, p: float = 1.0) -> Drawing:
+    """A mask expression, ready to be drawn.
+
+    Args:
+        mask: An expression of ``anoaug.masks`` that needs no image.
+        p: Chance that a sample gets its mask, and not an emptied one.
+
+    Raises:
+        TypeError: Not a mask.
+        ValueError: One that needs an image.
+    """
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask: expected a mask of anoaug.masks, got {type(mask).__name__}")
+    if any(isinstance(step, (Given, Seeker)) for step in mask.steps()):
+        raise ValueError(
+            "mask: expected one that needs no image: without given tensors, foregrounds and "
+            "objects; resize such a mask to the grid and pass it as where="
+        )
+    bound = Binding([Layer(mask, Constant())], ["mask"], "mask")
+    laws = _laws(bound, p)
+    return Drawing(laws, recipe.layout_of(laws), bound)
+
+
+def _laws(bound: Binding, p: float) -> str:
+    plain = recipe.encode(recipe.Laws(bound.laws, p, (), False, 1.0, 0.0))
+    return recipe.specialise(plain, 1, 1.0)
+
+
 def perlin_drawing(
     size: tuple[int, int], threshold: float, log2_cells: tuple[int, int], p: float
 ) -> Drawing:
-    """:func:`perlin`, ready to be drawn."""
-    return Drawing(perlin(size, threshold, log2_cells), p)
+    """:func:`perlin`, ready to be drawn; its laws are made once."""
+    laws = _perlin_laws(size, threshold, log2_cells, p)
+    return Drawing(laws, recipe.layout_of(laws), None)
+
+
+def _perlin_laws(
+    size: tuple[int, int], threshold: float, log2_cells: tuple[int, int], p: float
+) -> str:
+    return _made_laws(size, threshold, log2_cells, p)
+
+
+@functools.lru_cache(maxsize=64)
+def _made_laws(*law: Any) -> str:
+    return _laws(Binding([Layer(perlin(*law[:3]), Constant())], ["mask"], "mask"), law[3])
 
 
 # Plain data in, a constant out: nothing for Dynamo to trace.
-perlin_drawing._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_perlin_laws._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def forked(state: Tensor, stream: str) -> Tensor:
@@ -193,7 +222,6 @@ def forked(state: Tensor, stream: str) -> Tensor:
     return torch.stack((state[0] ^ _salt(stream), state[1]))
 
 
-@functools.lru_cache(maxsize=64)
 def _salt(stream: str) -> int:
     return rng.signed64(rng.mix64(rng.stream_id(f"features.{stream}")))
 
@@ -246,10 +274,10 @@ def drawn(
     size = checked_size(size)
     checks.one_of("grid", grid, ("own", "power_of_two"))
     name = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
-    drawing = Drawing(mask, checks.interval("p", p, 0.0, 1.0)[0])
+    made = drawing(mask, checks.interval("p", p, 0.0, 1.0)[0])
     number = Numbering(seed)(index, epoch, len(index))
     fine = power_of_two(size) if grid == "power_of_two" else size
-    table = drawing.table(number, fine, stream, torch.device(device or "cpu"))
-    level = resampled(drawing.level(table, fine, name), size)
+    table = made.table(number, fine, stream, torch.device(device or "cpu"))
+    level = resampled(made.level(table, fine, name), size)
     active = (table[:, recipe.ACTIVE] > 0)[:, None, None, None]
     return ((level > 0) & active).to(torch.float32)

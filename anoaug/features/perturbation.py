@@ -31,6 +31,7 @@ class Site(NamedTuple):
         given: What else the call passed, by the names of :attr:`Perturbation.takes`.
         dtype: That the result is rounded to.
         layer: Name of a layer among several, which makes its randomness its own; else empty.
+        label: int64 ``[G]``, labels of real defects, or None.
     """
 
     features: Tensor
@@ -43,6 +44,7 @@ class Site(NamedTuple):
     given: Mapping[str, Any] = {}
     dtype: torch.dtype = torch.float32
     layer: str = ""
+    label: Tensor | None = None
 
     def rng(self, stream: str) -> Tensor:
         """Keys int64 ``[G, 2]`` of a stream, on the features' device."""
@@ -57,11 +59,13 @@ class Perturbed(NamedTuple):
         features: ``[G', P, C]``; G' is G, or 2 G where the batch is duplicated.
         mask: bool ``[G', P]``, the perturbed positions.
         extras: Further tensors by name.
+        label: int64 ``[G']`` where mask and label are united with the real ones already.
     """
 
     features: Tensor
     mask: Tensor
     extras: dict[str, Tensor] = {}
+    label: Tensor | None = None
 
 
 class Perturbation(nn.Module):
@@ -186,9 +190,23 @@ class Perturbation(nn.Module):
             drawn = None if noise is None else grid.view(noise)
             drawn = drawn if drawn is None or not self.widens else drawn.to(wide.dtype)
             made = self.perturb(
-                Site(wide, allowed, real, grid, number, named, drawn, given, features.dtype, layer)
+                Site(
+                    wide,
+                    allowed,
+                    real,
+                    grid,
+                    number,
+                    named,
+                    drawn,
+                    given,
+                    features.dtype,
+                    layer,
+                    known,
+                )  # fmt: skip
             )
             moved = grid.restore(made.features, features)
+        if made.label is not None:
+            return FeatureBatch(moved, grid.shaped(made.mask), made.label, features, made.extras)
         return self._batch(moved, features, made.mask, real, known, made.extras, grid)
 
     def _look(self, seen: Tensor) -> None:
@@ -223,8 +241,7 @@ class Perturbation(nn.Module):
         labels = grid.labels(inside)
         if known is not None:
             labels = torch.where(known.to(labels.device).repeat(times) > 0, 1, labels)
-        clean = features if times == 1 else features.repeat(times, *[1] * (features.dim() - 1))
-        return FeatureBatch(moved, grid.shaped(inside), labels, clean, extras)
+        return FeatureBatch(moved, grid.shaped(inside), labels, features, extras)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, as DistributedSampler does; in [0, 2**32)."""

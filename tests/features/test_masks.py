@@ -140,7 +140,7 @@ def test_a_chance_empties_masks() -> None:
 def test_the_power_of_two_grid_is_resized_before_the_threshold() -> None:
     mask = masks.perlin((20, 14), 0.2)
     found = drawn(mask, (20, 14), INDEX, grid="power_of_two")
-    fine = masks.Drawing(mask)
+    fine = masks.drawing(mask)
     number = anoaug.synthesizer.Numbering(0)(INDEX, 0, 6)
     level = fine.level(fine.table(number, (32, 16), "mask", torch.device("cpu")), (32, 16), "auto")
     expected = torch.nn.functional.interpolate(
@@ -160,7 +160,11 @@ def test_cells_never_get_smaller_than_a_position(size: tuple[int, int], finest: 
 
 
 def test_masks_that_need_an_image_are_refused() -> None:
-    for mask in (shapes.Foreground(), shapes.Perlin() & shapes.Given("plane"), shapes.ObjectPatch()):
+    for mask in (
+        shapes.Foreground(),
+        shapes.Perlin() & shapes.Given("plane"),
+        shapes.ObjectPatch(),
+    ):
         with pytest.raises(ValueError, match="needs no image"):
             drawn(mask, (4, 4), INDEX)
     with pytest.raises(TypeError, match=r"mask of anoaug\.masks"):

@@ -3,6 +3,7 @@
 from . import manifolds
 from .centred import distance_scaled_noise, radial_push
 from .codebook import codebook_swap
+from .duplicates import Duplicates, masked_gaussian
 from .geodesics import geodesic_step
 from .jitter import annulus_noise, norm_scaled_jitter
 from .nearest import nearest
@@ -14,6 +15,7 @@ from .shells import annulus_project, ascent_step
 from .subsets import random_subset
 
 __all__ = [
+    "Duplicates",
     "annulus_noise",
     "annulus_project",
     "ascent_step",
@@ -24,6 +26,7 @@ __all__ = [
     "knn_boundary",
     "low_density_gaussian",
     "manifolds",
+    "masked_gaussian",
     "nearest",
     "noise_levels",
     "norm_scaled_jitter",

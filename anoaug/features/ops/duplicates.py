@@ -80,6 +80,11 @@ def _owned(mask: Tensor) -> Tensor:
     return mask.clone()
 
 
+def _dense(plane: Tensor | None) -> Tensor | None:
+    """The same, contiguous."""
+    return None if plane is None else plane.contiguous()
+
+
 def _by_kernel(
     features: Tensor,
     raw: Tensor | None,
@@ -99,6 +104,7 @@ def _by_kernel(
     stochastic: bool,
 ) -> Duplicates:
     from ...kernels.features import duplicates as kernels
+    from ...kernels.features.noise import TILE
 
     batch, positions, _ = features.shape
     out = reference.twice_like(features)
@@ -114,13 +120,12 @@ def _by_kernel(
         program = {n: constants[n] for n in ("MASKS", "MASK_OFFS", "MASK_OPTS", "DIGEST")}
         program["END"] = constants["SPANS"][1]
     if features.numel():
-        tile = INTERPRETED_TILE if interpreting() else kernels.TILE
+        tile = INTERPRETED_TILE if interpreting() else TILE
         with current(features.device):
             kernels.launch(
-                features, raw, out, raw_out, mask, labels, keys,
-                None if table is None else table.contiguous(), tuple(banks),
-                *(None if one is None else one.contiguous() for one in (given, allowed, real)),
-                label, width, sigma, full, overlap, bad, stochastic, program, tile,
+                features, raw, out, raw_out, mask, labels, keys, _dense(table), tuple(banks),
+                _dense(given), _dense(allowed), _dense(real), label, width, sigma, full, overlap,
+                bad, stochastic, program, tile,
             )  # fmt: skip
     return out, raw_out, mask, labels
 
@@ -141,7 +146,7 @@ def _fake(
 
 
 def _setup(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.raw = inputs[1] is not None
+    ctx.raw, ctx.banks = inputs[1] is not None, len(inputs[5])
 
 
 def _backward(
@@ -155,7 +160,9 @@ def _backward(
         first, second = both.chunk(2)
         return first + second
 
-    return (summed(grad), summed(raw_grad) if ctx.raw else None, *[None] * 17)
+    banks: Any = [None] * ctx.banks
+    second = summed(raw_grad) if ctx.raw else None
+    return (summed(grad), second, None, None, None, banks, *[None] * 13)
 
 
 _library.impl("feature_duplicates", _duplicates, "CompositeExplicitAutograd")
