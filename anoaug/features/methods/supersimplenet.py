@@ -155,9 +155,10 @@ class SuperSimpleNet(Perturbation):
             fine = power_of_two(size)
             pattern = perlin_drawing(fine, self.threshold, self.log2_cells, self.p)
         device, full = site.features.device, self.no_anomaly == "full"
+        layer = f"@{site.layer}" if site.layer else ""
         table = torch.cat(
             [
-                pattern.table(site.number, fine, f"{self.stream}.mask.{copy}", device)
+                pattern.table(site.number, fine, f"{self.stream}.mask.{copy}{layer}", device)
                 for copy in (0, 1)
             ]
         )
