@@ -131,6 +131,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "quantile": 0.75, "centre": None, "bn": "track", "mining": True, "sees": "features",
         "cache_first_linear": False, "convention": "original",
     },
+    "generalad": {
+        "mode": "random", "sigma": None, "radius": None, "ratio": None, "most": None,
+    },
     "geodesic": {"angle": None, "length": None, "curvature": None},
     "pbas": {"k": 0.25, "centres": None, "share": True, "on_zero": "direction"},
     "supersimplenet": {

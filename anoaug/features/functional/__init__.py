@@ -13,6 +13,7 @@ from .outliers import knn_boundary, low_density_gaussian
 from .score import perturbation_deviation, score_loss, score_perturbation
 from .shells import annulus_project, ascent_step
 from .subsets import random_subset
+from .tokens import patch_copy, patch_noise, patch_shuffle, token_mask, token_select
 
 __all__ = [
     "Duplicates",
@@ -30,10 +31,15 @@ __all__ = [
     "nearest",
     "noise_levels",
     "norm_scaled_jitter",
+    "patch_copy",
+    "patch_noise",
+    "patch_shuffle",
     "perturbation_deviation",
     "quantile",
     "radial_push",
     "random_subset",
     "score_loss",
     "score_perturbation",
+    "token_mask",
+    "token_select",
 ]

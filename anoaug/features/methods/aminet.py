@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from ... import checks
-from ...reference import features as reference
-from ...rng import uniform
-from ..functional import norm_scaled_jitter
-from ..functional.subsets import random_subset
+from ..functional import norm_scaled_jitter, token_mask
 from ..perturbation import Perturbation, Perturbed, Site
 from . import method
 
@@ -67,20 +64,13 @@ class AMINet(Perturbation):
     def perturb(self, site: Site) -> Perturbed:
         """Hide, then jitter."""
         values = site.features
-        positions, channels = values.shape[1:]
-        token = values.new_zeros(channels) if self.token is None else self.token.to(values.dtype)
-        if tuple(token.shape) != (channels,):
-            raise ValueError(f"token: expected shape [{channels}], got {list(token.shape)}")
-        keys = site.rng(f"{self.stream}.hidden")
-        allowed = site.where
-        number = positions if allowed is None else allowed.sum(1)
-        low, high = self.share
-        share = low + uniform(reference.group_words(keys)[0]) * (high - low)
-        hidden = random_subset(keys, torch.floor(share * number).long(), positions, allowed)
-        values = torch.where(hidden[..., None], token, values)
+        values, hidden = token_mask(
+            values, site.where, site.rng(f"{self.stream}.hidden"), share=self.share,
+            token=self.token, layout="tokens",
+        )  # fmt: skip
         moved, inside = norm_scaled_jitter(
-            values, allowed, site.rng(self.stream), scale=self.scale, layout="tokens",
+            values, site.where, site.rng(self.stream), scale=self.scale, layout="tokens",
             noise=site.noise, backend=self.backend,
         )  # fmt: skip
-        touched = inside > 0 if self.scale else hidden
+        touched = inside > 0 if self.scale else hidden > 0
         return Perturbed(moved, touched, {"hidden": site.grid.shaped(hidden)})
