@@ -58,6 +58,8 @@ class BatchContract:
             taken out; None ignores them.
         category: Key of the categories; None ignores them.
         foreground: Key of the foregrounds ``(B, 1, H, W)``; None ignores them.
+        extra: Keys of further modalities ``(B, any C, H, W)``, such as ``"depth"``, which are given
+            back with the same anomalies; each has to be there. None leaves such keys as they are.
     """
 
     image: str = "image"
@@ -66,6 +68,7 @@ class BatchContract:
     index: str | int | None = "index"
     category: str | None = "category"
     foreground: str | None = "foreground"
+    extra: Names | None = None
 
     def for_batch(self, batch: Any, indexed: bool) -> BatchContract:
         """This contract for a batch that may come from an IndexedDataset (index last in tuples)."""
@@ -102,6 +105,11 @@ class BatchContract:
             )
         if isinstance(batch, Mapping):
             return "mapping", *self._keys_read(batch, synth)
+        if self.extra:
+            raise ValueError(
+                f"extra: expected batches that are mappings with {', '.join(_tuple(self.extra))}, "
+                f"got {_described(batch)}; return dicts from the dataset"
+            )
         if isinstance(self.index, int):
             length = len(batch) if isinstance(batch, (tuple, list)) else 0
             if self.index == 0 or not -length < self.index < length:
@@ -136,6 +144,13 @@ class BatchContract:
                 f"batch: expected no {', '.join(taken)} in it, which the output brings; rename in "
                 "the dataset, and use AnomalyCollate or AnomalyLoader, not both"
             )
+        for name in _tuple(self.extra):
+            if name not in batch:
+                raise ValueError(
+                    f"extra: expected the key {name!r} in the batch, got {list(batch)}; name those "
+                    "that are there"
+                )
+            yield name
         for role, names in (("mask", self.mask), ("label", self.label)):
             found = [name for name in _tuple(names) if name in batch]
             if len(found) > 1:
@@ -192,13 +207,17 @@ class BatchContract:
             slots=given or None,
             mask=None if mask in given else _optional(out, mask),
             label=_optional(out, label),
+            extra={name: out[name] for name in _tuple(self.extra)} or None,
         )
         out |= {self.image: made.image, KIND: made.kind, PARAMS: made.params}
         out |= {key: part for key, part in ((mask, made.mask), (label, made.label)) if key}
         if made.clean is not None:
             out[CLEAN] = made.clean
-        if made.extras:
-            out[EXTRAS] = made.extras
+        beside = {name: made.extras.get(name, out[name]) for name in _tuple(self.extra)}
+        others = {name: value for name, value in made.extras.items() if name not in beside}
+        out |= beside
+        if others:
+            out[EXTRAS] = others
         return out
 
 

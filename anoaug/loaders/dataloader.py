@@ -103,7 +103,7 @@ class AnomalyCollate:
         synth: The synthesizer, its banks on the CPU.
         collate: Makes a batch of a list of samples; ``torch.utils.data.default_collate`` by
             default.
-        image, mask, label, index, category, foreground: As in :class:`BatchContract`.
+        image, mask, label, index, category, foreground, extra: As in :class:`BatchContract`.
 
     Raises:
         TypeError: Not a synthesizer, or batches of no known structure.
@@ -121,10 +121,11 @@ class AnomalyCollate:
         index: str | int | None = "index",
         category: str | None = "category",
         foreground: str | None = "foreground",
+        extra: Names | None = None,
     ) -> None:
         self.synth = _synthesizer(synth)
         self.collate = default_collate if collate is None else collate
-        self.contract = BatchContract(image, mask, label, index, category, foreground)
+        self.contract = BatchContract(image, mask, label, index, category, foreground, extra)
         self._looked = False
         self.synth.share_memory()
 
@@ -171,7 +172,7 @@ class AnomalyLoader:
         loader: A DataLoader or any other iterable of batches.
         synth: The synthesizer; in eval mode batches pass through with empty masks.
         device: Where to; None leaves tensors where they are.
-        image, mask, label, index, category, foreground: As in :class:`BatchContract`.
+        image, mask, label, index, category, foreground, extra: As in :class:`BatchContract`.
         prefetch: Batches prepared ahead on CUDA; 0 turns the side stream off.
 
     Raises:
@@ -199,6 +200,7 @@ class AnomalyLoader:
         index: str | int | None = "index",
         category: str | None = "category",
         foreground: str | None = "foreground",
+        extra: Names | None = None,
         prefetch: int = 1,
     ) -> None:
         if not hasattr(loader, "__iter__") and not hasattr(loader, "__getitem__"):
@@ -211,7 +213,7 @@ class AnomalyLoader:
         self.loader = loader
         self.synth = _synthesizer(synth)
         self.device = None if device is None else present_device(device)
-        self.contract = BatchContract(image, mask, label, index, category, foreground)
+        self.contract = BatchContract(image, mask, label, index, category, foreground, extra)
         self.prefetch = prefetch
         self._looked = False
         self._next_epoch = 0

@@ -7,8 +7,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from anoaug import AnomalyBatch, Layer, Synthesizer, blends, masks, sources
+from anoaug import (
+    AnomalyBatch,
+    AnomalyCollate,
+    AnomalyLoader,
+    IndexedDataset,
+    Layer,
+    OneOf,
+    Synthesizer,
+    blends,
+    masks,
+    sources,
+)
 from anoaug.loaders import BatchContract
 from anoaug.loaders.contract import moved, tensors
 
@@ -214,3 +226,59 @@ REFUSED = {
 def test_refused(keys, batch, error, message):
     with pytest.raises(error, match=message):
         BatchContract(**keys).structure(batch, make_synth())
+
+
+def test_modalities_come_back_under_their_keys():
+    images = make_images()
+    depth = torch.full((4, 1, SIZE, SIZE), 0.5)
+    batch = {"image": images, "depth": depth, "ir": depth, "index": torch.arange(4)}
+    synth = make_synth(views=2)
+    made = BatchContract(extra=("depth", "ir")).apply(batch, synth, epoch=0)
+    own = make_synth(views=2)(images, index=range(4), epoch=0, extra={"depth": depth, "ir": depth})
+    for name in ("depth", "ir"):
+        assert torch.equal(made[name], own.extras[name])
+        assert not torch.equal(made[name][:4], depth)
+    assert set(made["anomaly_extras"]) == {"source_row"}
+    assert batch["depth"] is depth
+    passed = BatchContract(extra="depth").apply(batch, make_synth().eval(), epoch=0)
+    assert torch.equal(passed["depth"], depth) and "anomaly_extras" not in passed
+
+
+def test_without_being_named_modalities_stay_as_they_are():
+    depth = torch.full((4, 1, SIZE, SIZE), 0.5)
+    made = BatchContract().apply({"image": make_images(), "depth": depth}, make_synth(), epoch=0)
+    assert made["depth"] is depth
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (
+            {"image": make_images()},
+            "extra: expected the key 'depth' in the batch",
+        ),
+        ((make_images(), 1), "extra: expected batches that are mappings with depth, got tuple of"),
+        (make_images(), "extra: expected batches that are mappings with depth, got Tensor"),
+    ],
+)
+def test_modalities_that_are_not_there_are_refused(batch, words):
+    with pytest.raises(ValueError, match=words):
+        BatchContract(extra="depth").structure(batch, make_synth())
+
+
+def test_a_one_of_refuses_modalities_through_a_loader():
+    batch = {"image": make_images(), "depth": torch.full((4, 1, SIZE, SIZE), 0.5)}
+    with pytest.raises(ValueError, match=r"extra: expected none with a OneOf, got \['depth'\]"):
+        BatchContract(extra="depth").apply(batch, OneOf({make_synth(): 1}), epoch=0)
+
+
+def test_loaders_take_the_names_of_modalities():
+    depth = torch.full((SIZE, SIZE), 0.5)[None]
+    samples = [{"image": image, "depth": depth} for image in make_images()]
+    synth = make_synth()
+    synth.set_epoch(0)
+    data = IndexedDataset(samples)
+    loaded = next(iter(AnomalyLoader(DataLoader(data, 4), synth, extra="depth")))
+    collated = AnomalyCollate(synth, extra="depth")([data[n] for n in range(4)])
+    assert torch.equal(loaded["depth"], collated["depth"])
+    assert not torch.equal(loaded["depth"][0], depth)
