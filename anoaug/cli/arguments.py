@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 DEFAULT_METHODS = "draem,cutpaste"
 
@@ -42,3 +43,14 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 def listed(text: str) -> list[str]:
     """Type of names with commas between them."""
     return [name.strip() for name in text.split(",")]
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Type of KEY=VALUE: the value a number, a tuple, a dict or a word."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip() or not value.strip():
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (SyntaxError, ValueError):  # a word
+        return name.strip(), value.strip()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ast
 from pathlib import Path
-from typing import Any
 
 from .. import methods
 from ..banks import cachefile, imagefolder
 from ..generate import FORMATS, generate
-from .arguments import DEFAULT_METHODS, Commands, listed, whole
+from .arguments import DEFAULT_METHODS, Commands, listed, setting, whole
 
 _PER_JOB = 100  # fewer images are made sooner than another process starts
 
@@ -28,7 +26,7 @@ def register(commands: Commands) -> None:
         )  # fmt: skip
     add("-m", "--method", metavar="NAME[,NAME...]", type=listed, default=DEFAULT_METHODS,
         help="%(default)s")  # fmt: skip
-    add("--set", metavar="[METHOD.]KEY=VALUE", action="append", default=[], type=_setting,
+    add("--set", metavar="[METHOD.]KEY=VALUE", action="append", default=[], type=setting,
         help="a keyword of the methods, such as area=0.05,0.2; may be repeated")  # fmt: skip
     add("--size", metavar="PIXELS|HxW", type=_size,
         help="what images are brought to; each keeps its own without")  # fmt: skip
@@ -75,16 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
     done = f"{total} images ({counts}) from {written.sources} normal ones"
     print(f"{written.manifest}: {done}{donors}{kept}")
     return 0
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, sign, value = text.partition("=")
-    if not sign or not name.strip() or not value.strip():
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
-    try:
-        return name.strip(), ast.literal_eval(value.strip())
-    except (SyntaxError, ValueError):  # a word
-        return name.strip(), value.strip()
 
 
 def _size(text: str) -> int | tuple[int, int]:

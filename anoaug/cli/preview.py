@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import __version__, checks, doctor, methods, viz
 from ..banks import Bank, DonorBank, TextureBank, imagefolder
 from ..synthesizer import Synthesizer
-from .arguments import DEFAULT_METHODS, Commands, listed, whole
+from .arguments import DEFAULT_METHODS, Commands, listed, setting, whole
 from .pictures import DEMO_IMAGES, bar, demo_images, device_of, found, read
 
 # Of a thousand the one whose anomalies are easiest to see at the size of a thumbnail.
@@ -27,6 +27,8 @@ BATCH = 32
 _MEASURED_SIZE = 256
 _DONORS = 32  # at most, from each folder
 _MET = ("textures", "donors")  # needs of methods that can be met here
+# Keywords that the command has options for, or gives itself.
+_OPTIONS = ("p", "seed", "backend", "textures", "donors")
 
 
 def register(commands: Commands) -> None:
@@ -45,6 +47,9 @@ def register(commands: Commands) -> None:
     add("--resize", metavar="RULE", default="stretch",
         help="stretch, or crop to the centre (%(default)s)")  # fmt: skip
     add("--textures", metavar="FOLDER", type=Path, help="texture images; procedural without")
+    add("--set", metavar="[METHOD.]KEY=VALUE", action="append", default=[], type=setting,
+        help="a keyword of the methods, such as control=\"{'size': 0.02}\"; may be repeated",
+        )  # fmt: skip
     add("--p", metavar="P", type=float, default=1.0, help="P(anomalous) (%(default)s)")
     add("--seed", metavar="SEED", type=int, help=f"0; {DEMO_SEED} with --demo")
     add("--device", metavar="DEVICE", default="auto", help="cuda where there is one, else cpu")
@@ -61,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.method
     for name in names:
         _suppliable(methods.get(name))
+    _check_settings(names, arguments.set)
     device, backend = device_of(arguments.device, arguments.backend)
     if arguments.demo == bool(arguments.paths):
         raise ValueError("preview: expected a folder or images, or --demo; give one of the two")
@@ -109,6 +115,25 @@ def _suppliable(method: methods.Method) -> None:
         )
 
 
+def _check_settings(names: Sequence[str], settings: Sequence[tuple[str, Any]]) -> None:
+    """Refuse keywords that none of the methods has, or that are options here."""
+    for text, _ in settings:
+        owner, _, keyword = text.rpartition(".")
+        if keyword in _OPTIONS:
+            raise ValueError(f"--set: {keyword} is an option here, --{keyword}")
+        owners = [checks.one_of("--set", owner, names)] if owner else names
+        known = {word for name in owners for word in _known(name)} - {*_OPTIONS}
+        if keyword not in known:
+            raise ValueError(
+                f"--set: {keyword!r} is no keyword of {', '.join(owners)}; "
+                f"{checks.nearest(keyword, sorted(known))}"
+            )
+
+
+def _known(name: str) -> set[str]:
+    return {*methods.get(name).defaults(), *methods.common_keywords()}
+
+
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
@@ -151,6 +176,10 @@ def _synth(
         keywords["textures"] = banks["textures"]
     if "donors" in method.needs:
         keywords["donors"] = banks["donors"]
+    for text, value in arguments.set:
+        owner, _, keyword = text.rpartition(".")
+        if owner in ("", name) and keyword in _known(name):
+            keywords[keyword] = value
     return methods.create(name, **keywords)
 
 

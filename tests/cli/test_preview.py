@@ -221,3 +221,27 @@ def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch
     result = run("preview", folder, "-m", "needy")
     assert result.code == 2
     assert "needy needs bank" in result.err
+
+
+def test_preview_sets_keywords_of_the_methods(run, folder: Path):
+    argv = ("preview", folder / "a.png", "-m", "cutpaste,cdo", "--size", SIZE, "--seed", 3)
+    more = ("--set", "control={'size': 0.1}", "--set", "cdo.count=1", "--set", "jitter=0")
+    assert run(*argv, *more, "-o", "p.png").code == 0
+    synth = anoaug.create("cutpaste", p=1.0, seed=3, control={"size": 0.1}, jitter=0)
+    out = synth(tensor_of(folder / "a.png")[None], index=[0], epoch=0)
+    assert place(pixels_of(Path("p.png")), out.image[0]) is not None
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("aera=0.1", "'aera' is no keyword of cutpaste; did you mean area"),
+        ("p=0.5", "p is an option here, --p"),
+        ("draem.opacity=1", "--set: expected one of"),
+        ("area", "expected KEY=VALUE"),
+        ("control={'count': 2}", "count does not apply to this synthesizer"),
+    ],
+)
+def test_preview_refuses_what_cannot_be_set(run, folder: Path, setting: str, told: str):
+    result = run("preview", folder / "a.png", "-m", "cutpaste", "--set", setting)
+    assert result.code == 2 and told in result.err
