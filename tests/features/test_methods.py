@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
+import torch.utils.checkpoint
 from torch import Tensor
 
 from anoaug import features
@@ -341,6 +342,22 @@ def test_gradients_reach_the_features(name: str, maps: Tensor) -> None:
     if case(name).gradient:
         out.features.sum().backward()
         assert maps.grad is not None and maps.grad.isfinite().all() and maps.grad.any()
+
+
+@every
+def test_gradients_under_checkpointing_are_those_without(name: str, maps: Tensor) -> None:
+    if case(name).inner or not case(name).gradient:
+        return
+    perturb = made(name)
+
+    def loss(x: Tensor) -> Tensor:
+        return perturb(x, **NUMBER).features.square().sum()
+
+    maps.requires_grad_()
+    (expected,) = torch.autograd.grad(loss(maps), maps)
+    again = torch.utils.checkpoint.checkpoint(loss, maps, use_reentrant=False)
+    (found,) = torch.autograd.grad(again, maps)
+    assert torch.equal(found, expected)
 
 
 @every
