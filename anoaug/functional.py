@@ -9,6 +9,8 @@ from torch import Tensor
 
 from . import checks, ops, poisson, recipe
 from .binding import Binding, Layer
+from .features.functional import gaussian_noise
+from .features.randomness import keys
 from .masks import Given, Mask, Perlin, Simplex
 from .numbering import Numbering
 from .sources import Constant
@@ -199,3 +201,46 @@ def poisson_blend(
     held = poisson.host_boxes(boxes, len(destination))
     name = backend or ops.default_backend()
     return poisson.solve(destination, source, weight, held, mode, confine_to_mask, name)
+
+
+def masked_gaussian(
+    features: Tensor,
+    mask: Tensor,
+    sigma: float,
+    seed: int = 0,
+    index: Tensor | Sequence[int] | None = None,
+    *,
+    epoch: int = 0,
+    backend: str | None = None,
+) -> Tensor:
+    """Normal noise on features where a mask is; every other bit stays.
+
+    ``anoaug.features.functional`` has more of it: both copies of a batch, mixtures, other units.
+
+    Args:
+        features: ``(B, C, h, w)`` or tokens ``(B, P, C)``, of any float dtype.
+        mask: On the features' grid, ``(B, 1, h, w)`` or ``(B, P)``; above 0 is inside.
+        sigma: Standard deviation of the noise.
+        seed: 64-bit seed.
+        index: Sample indices ``[B]``; 0 to B - 1 by default. A sample's noise is a function of
+            ``(seed, epoch, index[k])`` alone.
+        epoch: Epoch in [0, 2**32).
+        backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``.
+
+    Returns:
+        Like ``features``; computed in float32 and rounded once. The gradient is the identity.
+
+    Raises:
+        TypeError, ValueError: Bad input.
+    """
+    if not isinstance(features, Tensor) or features.dim() not in (3, 4):
+        raise ValueError(
+            "features: expected (B, C, h, w) or (B, P, C), got "
+            f"{list(features.shape) if isinstance(features, Tensor) else type(features).__name__}"
+        )
+    number, state = Numbering(seed)(_numbered(len(features), index), epoch, len(features))
+    drawn = keys(
+        int(state[0]), number, epoch=epoch, stream="features.masked_gaussian",
+        device=str(features.device),
+    )  # fmt: skip
+    return gaussian_noise(features, mask, drawn, sigma=sigma, backend=backend)[0]

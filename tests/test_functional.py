@@ -209,3 +209,22 @@ def test_bad_input_is_refused(call: Any, error: Any, message: str) -> None:
 def test_the_counter_s_domain_is_open_to_fields() -> None:
     rng.check_index_range(0, 2**47 - 1)
     assert functional.perlin(1, SIZE, index=[2**47 - 1]).isfinite().all()
+
+
+def test_masked_gaussian_is_noise_under_the_mask_of_each_sample() -> None:
+    features = torch.randn(3, 8, 6, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(3, 1, 6, 5)
+    mask[:, :, 2:, 1:] = 1
+    found = functional.masked_gaussian(features, mask, 0.5, seed=4, index=[5, 0, 9])
+    step = found - features
+    assert torch.equal(step != 0, (mask > 0).expand_as(step))
+    assert abs(step[(mask > 0).expand_as(step)].std() / 0.5 - 1) < 0.15
+    part = functional.masked_gaussian(features[1:], mask[1:], 0.5, seed=4, index=[0, 9])
+    assert torch.equal(part, found[1:])
+    for other in ({"seed": 5}, {"epoch": 1}, {"index": [1, 2, 3]}):
+        given = {"seed": 4, "index": [5, 0, 9], **other}
+        assert not torch.equal(functional.masked_gaussian(features, mask, 0.5, **given), found)
+    with pytest.raises(ValueError, match="mask: expected shape"):
+        functional.masked_gaussian(features, mask[:, :, :3], 0.5)
+    with pytest.raises(ValueError, match="features: expected"):
+        functional.masked_gaussian(features[0, 0], mask, 0.5)

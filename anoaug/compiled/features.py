@@ -147,3 +147,25 @@ def gaussians(
     loop = plane_loop() if planes else row_loop()
     loop(out, places, first, np.uint32(key[0]), np.uint32(key[1]))
     return out
+
+
+@functools.lru_cache(maxsize=1)
+def adding_loop() -> Any:
+    """The compiled loop that adds noise ``[c, n]`` to places of planes ``[c, P]``, in place."""
+    digest = _digest()
+
+    @njit(nogil=True, cache=True)
+    def loop(planes: Any, places: Any, noise: Any) -> Any:
+        if digest == "":
+            return
+        for c in range(len(planes)):
+            plane, step = planes[c], noise[c]
+            for n in range(len(places)):
+                plane[places[n]] += step[n]
+
+    return loop
+
+
+def add_to_planes(planes: Floats, places: npt.NDArray[np.uint64], noise: Floats) -> None:
+    """Add noise ``[c, n]`` to places of planes ``[c, P]``, in place."""
+    adding_loop()(planes, places, noise)

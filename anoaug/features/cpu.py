@@ -94,7 +94,8 @@ def perturb(
     """Write noisy features of some positions of a group.
 
     Args:
-        pairs: Features ``[P, C]`` and where they go, of any strides; all get the same noise.
+        pairs: Features ``[P, C]`` and where they go, of any strides; all get the same noise. Where
+            only some positions do, the latter hold the former already.
         key: The group's two words.
         places: int64 positions that get noise.
         scale: float32 ``[P]``.
@@ -128,20 +129,31 @@ def perturb(
                 word = torch.from_numpy(np.stack(words, axis=2).astype(np.int64)).flatten(1)
                 word = word[:, : span.stop - span.start]
             for source, target in pairs:
-                _write(source, target, where, span, noise, word, planes)
+                _write(source, target, where, span, noise, word, planes, draw is not gaussians)
 
 
 def _write(
     source: Tensor, target: Tensor, where: Any, span: slice, noise: Tensor, word: Tensor | None,
-    planes: bool,
+    planes: bool, compiled: bool,
 ) -> None:  # fmt: skip
     """Add a block of noise ``[n, c]``, which lies in memory as the features do."""
+    full = isinstance(where, slice)
+    single = target.dtype == torch.float32
+    if planes and single and not full and compiled:
+        from ..compiled.features import add_to_planes
+
+        # The target holds the source already.
+        add_to_planes(target.T[span].numpy(), where.numpy().view(np.uint64), noise.T.numpy())
+        return
     if planes:  # torch walks through memory in the order of its indices
         source, target, noise = source.T[span], target.T[span], noise.T
         taken = source[:, where]
     else:
         source, target = source[:, span], target[:, span]
         taken = source[where]
+    if full and single:
+        torch.add(taken, noise, out=target[:, where] if planes else target[where])
+        return
     moved = taken.to(torch.float32) + noise
     if word is None or source.element_size() != 2:
         moved = moved.to(source.dtype)

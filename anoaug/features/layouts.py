@@ -60,6 +60,8 @@ class Grid(NamedTuple):
         if self.layout == "nhwc":
             return values.unflatten(1, like.shape[1:3])
         if self.layout == "tokens":
+            if not self.prefix:
+                return values
             prefix = like[:, : self.prefix]
             return torch.cat((prefix.repeat(len(values) // max(len(like), 1), 1, 1), values), 1)
         return values.flatten(0, 1)

@@ -22,7 +22,7 @@ from ..sources import Constant
 
 
 class Rule(str, enum.Enum):
-    """When a position of the grid is anomalous. A method's is ``describe(name)["mask_rule"]``.
+    """When a position of the grid is anomalous. A method's own is its ``mask_rule``.
 
     The same sparse mask can cover ten times as much by one rule as by another.
 

@@ -1,0 +1,241 @@
+"""Time the ops on features against plain torch: ``python -m benchmarks.features``.
+
+Every case is one op and the composition of torch functions that people write for it, on the same
+tensors in the same run. On the CPU the peak of memory beyond the inputs is measured too. One table
+with ratios is printed, losses included, and one record goes to ``benchmarks/results/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anoaug import features
+from benchmarks import record, timing
+from benchmarks.run import table
+from benchmarks.timing import Work
+
+Ours = Callable[[Tensor, str], Work]
+Plain = Callable[[Tensor], Work]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One op on features against plain torch.
+
+    Args:
+        name: Unique.
+        shape: Of the features on the CPU.
+        large: On CUDA: that of the paper.
+        ours: Makes the work of a backend from features.
+        plain: Makes that of plain torch.
+        passes: Least traffic, in features read or written.
+        note: What a reader must know to read the ratio rightly.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    large: tuple[int, ...]
+    ours: Ours
+    plain: Plain
+    passes: int
+    note: str = ""
+
+
+def of_method(name: str, **keywords: Any) -> Ours:
+    """A method of the registry, called on the features."""
+
+    def make(x: Tensor, backend: str) -> Work:
+        perturb = features.create(name, seed=0, backend=backend, **keywords)
+        return lambda: perturb(x)
+
+    return make
+
+
+def later_version(x: Tensor, backend: str) -> Work:
+    """SuperSimpleNet's later version, with raw features."""
+    perturb, raw = features.create("supersimplenet", seed=0, backend=backend), x.flip(0)
+    return lambda: perturb(x, raw=raw)
+
+
+def plain_noise(x: Tensor) -> Work:
+    """SimpleNet's noise of one strength."""
+    return lambda: x + torch.randn_like(x) * 0.015
+
+
+def plain_mixture(x: Tensor) -> Work:
+    """SimpleNet's mixture: every strength drawn, one chosen for each row."""
+
+    def work() -> object:
+        strengths = [torch.randn_like(x) * (0.015 * 1.1**k) for k in range(3)]
+        chosen = torch.nn.functional.one_hot(torch.randint(0, 3, x.shape[:1], device=x.device), 3)
+        return x + (torch.stack(strengths, 1) * chosen[..., None]).sum(1)
+
+    return work
+
+
+def lattice_perlin(side: int, rows: int, columns: int) -> Tensor:
+    """Perlin noise from a dense lattice of gradients, as the public codes have it."""
+    dy, dx = side // rows, side // columns
+    y, x = torch.meshgrid(torch.arange(side) / dy % 1, torch.arange(side) / dx % 1, indexing="ij")
+    angle = 2 * math.pi * torch.rand(rows + 1, columns + 1)
+    gradients = torch.stack((torch.cos(angle), torch.sin(angle)), -1)
+
+    def corner(down: int, right: int) -> Tensor:
+        part = gradients[down : rows + down, right : columns + right]
+        part = part.repeat_interleave(dy, 0).repeat_interleave(dx, 1)
+        return (y - down) * part[..., 0] + (x - right) * part[..., 1]
+
+    def fade(t: Tensor) -> Tensor:
+        return t**3 * (t * (t * 6 - 15) + 10)
+
+    top = torch.lerp(corner(0, 0), corner(1, 0), fade(y))
+    bottom = torch.lerp(corner(0, 1), corner(1, 1), fade(y))
+    return math.sqrt(2) * torch.lerp(top, bottom, fade(x))
+
+
+def plain_copies(x: Tensor, raw: bool = False) -> Work:
+    """SuperSimpleNet's generator: both copies, a Perlin mask each, one by one."""
+    batch, side = len(x), x.shape[2]
+    other = x.flip(0) if raw else None
+    real = torch.zeros(batch, 1, side, side, device=x.device)
+    label = torch.zeros(batch, device=x.device)
+
+    def mask() -> Tensor:
+        rows, columns = (2 ** torch.randint(0, 6, (2,))).tolist()
+        inside = (lattice_perlin(side, rows, columns) > 0.2).float()
+        return inside if torch.rand(1) <= 0.5 else torch.zeros_like(inside)
+
+    def work() -> object:
+        both, masks, labels = torch.cat((x, x)), torch.cat((real, real)), torch.cat((label, label))
+        noise = torch.normal(0.0, 0.015, both.shape, device=x.device)
+        where = torch.ones_like(masks) * (1 - masks)
+        where = where * torch.stack([mask()[None] for _ in range(2 * batch)]).to(x.device)
+        masks = torch.where(masks + where > 0, 1, 0)
+        labels = torch.where(labels + masks.flatten(1).any(1) > 0, 1, 0)
+        moved = both + noise * where
+        if other is None:
+            return moved, masks, labels
+        return moved, torch.cat((other, other)) + noise * where, masks, labels
+
+    return work
+
+
+ROWS, LARGE_ROWS = (2592, 768), (10368, 1536)
+MAPS, LARGE_MAPS = (4, 384, 64, 64), (32, 1536, 64, 64)
+CASES = (
+    Case("simplenet", ROWS, LARGE_ROWS, of_method("simplenet"), plain_noise, 2),
+    Case(
+        "simplenet-mixture", ROWS, LARGE_ROWS, of_method("simplenet", mixture=3), plain_mixture, 2
+    ),
+    Case("supersimplenet", MAPS, LARGE_MAPS, of_method("supersimplenet"), plain_copies, 3),
+    Case(
+        "supersimplenet-raw", MAPS, LARGE_MAPS, later_version,
+        lambda x: plain_copies(x, raw=True), 6, "the later version: raw features too",
+    ),
+)  # fmt: skip
+BACKENDS = {"anoaug": "auto", "anoaug-compiled": "compiled"}
+
+
+def peak_bytes(work: Work) -> int:
+    """How far the resident memory rises above its level before, while the work is done once."""
+    work()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    status = Path("/proc/self/status")
+
+    def kilobytes(field: str) -> int:
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
+    before = kilobytes("VmRSS")
+    result = work()
+    peak = kilobytes("VmHWM")
+    del result
+    return (peak - before) * 1024
+
+
+def run_case(
+    case: Case, device: torch.device, seconds: float, bandwidth: float | None
+) -> list[dict[str, Any]]:
+    """Time the contestants of a case and return their lines."""
+    cuda = device.type == "cuda"
+    shape = case.large if cuda else case.shape
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).mul_(0.25).to(device)
+    works = {"torch": case.plain(x)}
+    for name, backend in BACKENDS.items():
+        if not (cuda and backend == "compiled"):
+            works[name] = case.ours(x, backend)
+    compare = timing.compare_cuda if cuda else timing.compare_cpu
+    measured = compare(works, seconds=seconds)
+    floor = case.passes * x.numel() * x.element_size()
+    lines = []
+    for name, result in measured.items():
+        parameters: dict[str, Any] = {
+            "size": shape[-1], "batch": shape[0], "dtype": "float32", "work": "features",
+            "method": case.name, "shape": list(shape),
+        }  # fmt: skip
+        if case.note:
+            parameters["note"] = case.note
+        if not cuda:
+            parameters["peak_bytes"] = peak_bytes(works[name])
+        lines.append(
+            record.timing_entry(
+                case.name,
+                name,
+                device.type,
+                parameters,
+                result,
+                baseline=("torch", measured["torch"]),
+                traffic=floor,
+                bandwidth=bandwidth,
+            )  # fmt: skip
+        )
+    return lines
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run, print, write; returns the path of the record."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features", description=__doc__)
+    parser.add_argument("--cases", nargs="+", choices=[case.name for case in CASES])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per contestant and case")
+    parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder of the record")
+    options = parser.parse_args(argv)
+    device = torch.device(options.device)
+    bandwidth = timing.copy_bandwidth(device) if device.type == "cuda" else None
+    before = timing.load_average()
+    lines: list[dict[str, Any]] = []
+    with timing.threads(options.threads):
+        for case in CASES:
+            if not options.cases or case.name in options.cases:
+                lines += run_case(case, device, options.seconds, bandwidth)
+    about = "normal numbers of standard deviation 0.25"
+    entry = record.header("features", device, options.threads, about, before)
+    entry["timings"] = lines
+    entry["load"]["after"] = timing.load_average()
+    if bandwidth:
+        entry["machine"]["copy_gigabytes_per_second"] = bandwidth / 1e9
+    path = record.write(entry, options.out)
+    print(table(lines))
+    for line in lines:
+        if "peak_bytes" in line["parameters"]:
+            peak = line["parameters"]["peak_bytes"] / 2**20
+            print(f"{line['case']:20} {line['provider']:16} peak {peak:8.1f} MiB")
+    print(f"written: {path}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

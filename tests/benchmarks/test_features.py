@@ -1,0 +1,53 @@
+"""The features suite: cases fit together, peers do the same work, a run leaves a valid record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+for _name in ("cv2", "jsonschema", "tqdm"):
+    pytest.importorskip(_name)
+
+from benchmarks import features, record  # noqa: E402
+
+
+def test_names_are_unique_and_floors_are_passes_over_the_features() -> None:
+    assert len({case.name for case in features.CASES}) == len(features.CASES)
+    large = {case.name: case.large for case in features.CASES}
+    assert large["supersimplenet"] == (32, 1536, 64, 64)
+    passes = {case.name: case.passes for case in features.CASES}
+    assert passes["supersimplenet"] * 4 * 32 * 1536 * 64 * 64 == pytest.approx(2.4e9, rel=0.01)
+    assert passes["supersimplenet-raw"] == 2 * passes["supersimplenet"]
+
+
+@pytest.mark.parametrize("case", features.CASES, ids=lambda case: case.name)
+def test_either_side_does_the_same_work(case: features.Case) -> None:
+    shape = (8, 16) if len(case.shape) == 2 else (2, 4, 32, 32)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.25
+    ours, plain = case.ours(x, "auto")(), case.plain(x)()
+    theirs = plain[0] if isinstance(plain, tuple) else plain
+    assert ours.features.shape == theirs.shape
+    if isinstance(plain, tuple):
+        assert ours.mask.shape == plain[-2].shape and ours.label.shape == plain[-1].shape
+        outside = ours.mask.expand_as(ours.features) == 0
+        assert torch.equal(ours.features[outside], torch.cat((x, x))[outside])
+
+
+def test_memory_is_measured() -> None:
+    peak = features.peak_bytes(lambda: torch.ones(16 << 20, dtype=torch.uint8).clone())
+    assert 24 << 20 < peak < 64 << 20
+
+
+def test_a_run_leaves_a_valid_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = features.Case(
+        "simplenet", (8, 16), (8, 16), features.of_method("simplenet"), features.plain_noise, 2
+    )
+    monkeypatch.setattr(features, "CASES", (small,))
+    path = features.main(["--cases", "simplenet", "--seconds", "0.01", "--out", str(tmp_path)])
+    found = json.loads(path.read_text(encoding="utf-8"))
+    record.validate(found)
+    assert {line["provider"] for line in found["timings"]} == {"torch", *features.BACKENDS}
+    assert all(line["parameters"]["peak_bytes"] >= 0 for line in found["timings"])
