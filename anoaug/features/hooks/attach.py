@@ -8,13 +8,12 @@ from typing import Any
 from torch import nn
 
 from ... import checks
+from ..masks import RULES
 from ..perturbation import Perturbation
 from . import targets
 from .context import Context, Output
 from .layer import BeginHook, EndHook, Hook, LayerHook, Settings
 from .steps import Steps
-
-RULES = ("maxpool",)
 
 
 class Handle:
@@ -104,8 +103,8 @@ def attach(
         element: Key or number of the features where layers return several things.
         size: Height and width of the grid, for tokens and rows; found from an image-sized mask
             by its proportions if None.
-        rule: How masks come to a layer's grid: a position is inside where ``"maxpool"`` any of
-            its pixels is; the perturbation's ``mask_rule`` if None.
+        rule: How image-sized masks come to a layer's grid, a name of ``features.masks.Rule``; the
+            perturbation's own ``mask_rule`` if None.
         grow: Allow perturbations that return two rows for each, which later layers must expect.
         missing: ``"raise"`` if a perturbed layer is not called in a forward pass, or ``"ignore"``.
         copies: ``"as original"``, or ``"disabled"``: deep copies of the model, such as an

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from torch import Tensor
-from torch.nn import functional
 
+from .. import masks
 from ..layouts import Grid
 
 
@@ -42,7 +42,7 @@ def on_grid(name: str, mask: Tensor, grid: Grid, rule: str) -> Tensor:
         name: Of the mask, for messages.
         mask: ``(B, 1, H, W)``, ``(B, H, W)``, or as the layout has it.
         grid: The layer's.
-        rule: How positions take what they cover.
+        rule: A name of ``features.masks.Rule``.
 
     Raises:
         ValueError: A mask of another batch, or coarser than the grid.
@@ -62,7 +62,4 @@ def on_grid(name: str, mask: Tensor, grid: Grid, rule: str) -> Tensor:
             f"{name}: expected the images' resolution or the layer's {height} x {width}, got "
             f"{picture[0]} x {picture[1]}, which is coarser"
         )
-    planes = (mask >= 0.5 if mask.is_floating_point() else mask > 0).float()
-    planes = planes.reshape(len(mask), 1, *picture)
-    coarse = functional.adaptive_max_pool2d(planes, (height, width))
-    return coarse.reshape(expected)
+    return masks.resize(mask, grid.size, rule).reshape(expected)

@@ -33,6 +33,17 @@ def test_masks_come_to_the_layers_grid(net: ResNet, layer: str, factor: int) -> 
     assert handle.context.label.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("rule", [None, "maxpool", "area", "nearest", "bilinear"])
+def test_the_rule_is_the_perturbations_or_ours(net: ResNet, rule: str | None) -> None:
+    perturb = noise()
+    perturb.mask_rule = "nearest"
+    handle = features.attach(net, "layer3", perturb, rule=rule)
+    handle.context.set(where=masks())
+    net(images())
+    expected = features.masks.resize(masks(), (4, 4), rule or "nearest")
+    assert torch.equal(handle.context.mask, expected)
+
+
 def test_masks_on_the_grid_stay(net: ResNet) -> None:
     handle = features.attach(net, "layer3", noise())
     handle.context.set(where=coarse(masks(), 4))
