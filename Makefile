@@ -51,7 +51,7 @@ $(VENV)/.demo: $(VENV)/.python setup.py constraints.txt
 	touch $@
 
 # Adapters for what brings much or may not go with the rest: each in an environment of its own.
-GROUPS := ray
+GROUPS := anomalib ray
 
 test-groups: $(GROUPS:%=test-%) ## Test the adapters that have environments of their own
 

@@ -36,6 +36,7 @@ lightning = ["lightning>=2.4"]
 # The newest of CUDA's majors; it runs without a GPU too.
 dali = ["nvidia-dali-cuda130>=2.0; sys_platform == 'linux'"]
 nodes = ["torchdata>=0.11"]
+anomalib = ["anomalib>=2.0", *lightning, *torchvision]
 ray = ["ray[data]>=2.9; python_version < '3.14'"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
@@ -87,6 +88,7 @@ setup(
         "dali": dali,
         "nodes": nodes,
         "ray": ray,
+        "anomalib": anomalib,
         "demo": demo,
         "eval": evaluation,
         "bench": bench,

@@ -1,7 +1,7 @@
 """Doors into training loops: whatever hands out batches, with anomalies in them.
 
-``anomalib_glass``, ``dali``, ``kornia``, ``lightning``, ``ray`` and ``torchvision`` are adapters
-for these libraries, imported when they are first asked for.
+``anomalib``, ``anomalib_glass``, ``dali``, ``kornia``, ``lightning``, ``ray`` and ``torchvision``
+are adapters for these libraries, imported when they are first asked for.
 """
 
 import importlib
@@ -13,7 +13,9 @@ from .epochs import ResidentLoader
 from .mapping import AnomalyMap
 from .resident import ResidentDataset
 
-_ADAPTERS = ("anomalib_glass", "dali", "kornia", "lightning", "ray", "torchvision")
+_ADAPTERS = (
+    "anomalib", "anomalib_glass", "dali", "kornia", "lightning", "ray", "torchvision",
+)  # fmt: skip
 
 __all__ = [
     "AnomalyCollate",
