@@ -37,6 +37,7 @@ lightning = ["lightning>=2.4"]
 dali = ["nvidia-dali-cuda130>=2.0; sys_platform == 'linux'"]
 nodes = ["torchdata>=0.11"]
 anomalib = ["anomalib>=2.0", *lightning, *torchvision]
+yaml = ["PyYAML>=6.0"]
 ray = ["ray[data]>=2.9; python_version < '3.14'"]
 demo = [*images, "scikit-image>=0.20"]
 evaluation = ["scipy>=1.10"]
@@ -50,7 +51,9 @@ testing = [
     *evaluation,
     *triton,
 ]
-test = [*testing, *compiled, *kornia, *torchvision, *lightning, *dali, *nodes]
+# Who reads configs beside us.
+configs = ["hydra-core>=1.3", "jsonargparse[signatures]>=4.27"]
+test = [*testing, *compiled, *kornia, *torchvision, *lightning, *dali, *nodes, *yaml, *configs]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
 setup(
@@ -88,6 +91,7 @@ setup(
         "dali": dali,
         "nodes": nodes,
         "ray": ray,
+        "yaml": yaml,
         "anomalib": anomalib,
         "demo": demo,
         "eval": evaluation,

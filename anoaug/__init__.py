@@ -22,6 +22,7 @@ from .banks import Bank, DonorBank, TextureBank
 from .banks.shapebank import ShapeBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
+from .config import from_config
 from .control import Control
 from .loaders.dataloader import AnomalyCollate, AnomalyLoader, IndexedDataset
 from .loaders.resident import ResidentDataset
@@ -52,6 +53,7 @@ __all__ = [
     "describe",
     "evaluation",
     "features",
+    "from_config",
     "functional",
     "generate",
     "list_methods",

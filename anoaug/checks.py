@@ -262,6 +262,18 @@ def probability(name: str, value: float) -> float:
     return float(value)
 
 
+def float_dtype(name: str, value: Any) -> torch.dtype | None:
+    """Refuse what is no float dtype, its name or None.
+
+    Raises:
+        TypeError: Something else.
+    """
+    found = getattr(torch, value, value) if isinstance(value, str) else value
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise TypeError(f"{name}: expected a float dtype, its name or None, got {value!r}")
+    return found
+
+
 def odds(name: str, value: Any, count: int) -> tuple[float, ...]:
     """Refuse odds that are not ``count`` finite numbers >= 0 with a positive, finite sum.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from . import checks, foregrounds, kornia_bridge, ops, pictures, recipe
+from . import checks, config, foregrounds, kornia_bridge, ops, pictures, recipe
 from . import control as controlling
 from . import finish as finishing
 from .batch import AnomalyBatch, Params, united
@@ -18,6 +18,9 @@ from .checks import PEAKS
 from .modalities.call import Appearance, Modalities
 from .numbering import Numbering
 from .rows import sent
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NormalTransform = Callable[[Tensor], Tensor]
 
@@ -50,8 +53,8 @@ class Synthesizer(nn.Module):
         clean: ``"input"``, ``"output"`` or None: what ``AnomalyBatch.clean`` holds.
         mean: Per-channel mean in [0, 1] for a normalised float output; with ``std``.
         std: Per-channel standard deviation.
-        dtype: Output dtype: a float dtype, or None for the input's (float32 for integer input with
-            mean and std). Integer input becomes [0, 1].
+        dtype: Output dtype: a float dtype or its name, or None for the input's (float32 for integer
+            input with mean and std). Integer input becomes [0, 1].
         memory_format: ``"input"``, ``"contiguous"`` or ``"channels_last"`` output.
         active: ``"train"`` (identity with an empty mask in eval mode) or ``"always"``.
         normal_transform: Applied to the images before synthesis (DRAEM rotates 30 % of them): a
@@ -74,6 +77,15 @@ class Synthesizer(nn.Module):
         images ``(B, C, H, W)`` uint8, uint16, or float in [0, 1]; B may be 0.
     """
 
+    # Which class or function made it, with what.
+    _said: Any
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Keeps what was said, for :meth:`to_config`."""
+        made = super().__new__(cls)
+        object.__setattr__(made, "_said", (cls, arguments, keywords))
+        return made
+
     def __init__(
         self,
         *layers: Layer,
@@ -90,7 +102,7 @@ class Synthesizer(nn.Module):
         clean: str | None = "input",
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         memory_format: str = "input",
         active: str = "train",
         normal_transform: NormalTransform | None = None,
@@ -122,11 +134,7 @@ class Synthesizer(nn.Module):
         self.label = checks.one_of("label", label, ("hard", "soft"))
         self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
         self.mean, self.std = checks.statistics(mean, std)
-        if dtype is not None and not isinstance(dtype, torch.dtype):
-            raise TypeError(f"dtype: expected a torch.dtype or None, got {dtype!r}")
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"dtype: expected a float dtype or None, got {dtype}")
-        self.dtype = dtype
+        self.dtype = checks.float_dtype("dtype", dtype)
         formats = ("input", "contiguous", "channels_last")
         self.memory_format = checks.one_of("memory_format", memory_format, formats)
         self.active = checks.one_of("active", active, ("train", "always"))
@@ -268,6 +276,19 @@ class Synthesizer(nn.Module):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
         self._numbering.set_epoch(epoch)
+
+    def to_config(self) -> dict[str, Any]:
+        """The synthesizer as plain data; :func:`anoaug.from_config` makes the same of it.
+
+        Raises:
+            TypeError: It holds what plain data cannot say: tensors, modules, functions.
+        """
+        made_by, arguments, keywords = self._said
+        target = made_by if isinstance(made_by, str) else config.path_of(made_by)
+        now: dict[str, Any] = {"p": self.p, "seed": self.seed}
+        if self.choose == "one" and self.weights:
+            now["weights"] = self.weights
+        return config.call_of(target, arguments, {**keywords, **now})
 
     def share_memory(self) -> Synthesizer:
         """Share seed and epoch with DataLoader workers, so that ``set_epoch`` reaches them."""

@@ -46,6 +46,7 @@ class _Facts:
     digest: str | None = None
     histograms: Indices | None = None
     members: dict[int, Indices] = field(default_factory=dict)
+    origin: tuple[str, dict[str, Any]] | None = None
 
 
 class Bank:
@@ -150,7 +151,8 @@ class Bank:
         rule = imagefolder.Rule(imagefolder.pair(size), channels, resize)
         labels = cls._layout(Path(path).expanduser(), imagefolder.find(path))
         loaded = imagefolder.load(path, list(labels), rule, cache, progress, workers)
-        facts = _Facts(loaded.path, loaded.digests)
+        said = {"path": os.fspath(path), "size": size, "channels": channels, "resize": resize}
+        facts = _Facts(loaded.path, loaded.digests, origin=("from_folder", said))
         of_kept = [labels[name] for name in loaded.names]
         known, category = _labelled(of_kept if all(of_kept) else None, len(of_kept))
         return cls(loaded.data, loaded.names, known, category, facts)
@@ -180,6 +182,11 @@ class Bank:
         where = self.data if file is None else (str(file), str(self.device))
         facts = (self._facts.rows, self._facts.digest)
         return _restored, (type(self), where, self.names, self.categories, self.category, facts)
+
+    @property
+    def origin(self) -> tuple[str, dict[str, Any]] | None:
+        """Which class method made the bank, with what, if plain data can say it."""
+        return self._facts.origin
 
     @property
     def channels(self) -> int:
@@ -494,7 +501,9 @@ def _procedural(kind: Any, n: int, height: int, width: int, seed: int, channels:
     )
     category = np.arange(n, dtype=np.int64) % len(families)
     names = [f"{families[which]}-{index}" for index, which in enumerate(category)]
-    return kind(torch.from_numpy(images), names, families, category)
+    said = {"n": n, "size": [height, width], "seed": seed, "channels": channels}
+    facts = _Facts(origin=("procedural", said))
+    return kind(torch.from_numpy(images), names, families, category, facts)
 
 
 _kept_procedural = functools.lru_cache(maxsize=4)(_procedural)

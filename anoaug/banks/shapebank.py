@@ -196,6 +196,15 @@ class ShapeBank(Bank):
         raise TypeError(f"ShapeBank.from_folder: expected masks, not images; use {_WAYS}")
 
     @property
+    def origin(self) -> tuple[str, dict[str, Any]] | None:
+        """As of any bank; shapes that were drawn, as long as they are the first epoch's."""
+        asked = self._origin()._asked
+        if asked is None or asked[4]:
+            return None
+        kinds, n, size, seed, _ = asked
+        return "procedural", {"kinds": list(kinds), "n": n, "size": size, "seed": seed}
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kind of each shape, ``""`` where there are none."""
         return tuple(self.categories[n] if self.categories else "" for n in self.category)

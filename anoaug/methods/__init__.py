@@ -199,7 +199,9 @@ def create(name: str, /, **keywords: Any) -> Synthesizer:
             raise TypeError(
                 f"create({name!r}): {keyword!r} is not a keyword of it; {_hint(keyword, known)}"
             )
-    return chosen.build(**{"name": name, **keywords})
+    made = chosen.build(**{"name": name, **keywords})
+    made._said = ("anoaug.create", (name,), keywords)
+    return made
 
 
 def _hint(keyword: str, known: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import checks, foregrounds
+from .. import checks, config, foregrounds
 from ..rng import Draws
 from ..synthesizer import NormalTransform
 from .members import Members, distinct, make, pairs_of
@@ -116,6 +116,14 @@ class OneOf(Several):
                 raise ValueError(f"weights: expected one for each member, got none for {missing}")
             value = [value[name] for name in self.names]
         self._weights = checks.odds("weights", value, len(self.names))
+
+    def to_config(self) -> dict[str, Any]:
+        """As of a Synthesizer, with the weights as they are now."""
+        made = super().to_config()
+        pairs = pairs_of(self._said[1][0] if self._said[1] else self._said[2]["members"])
+        made.pop("members", None)
+        now = [[config.to_plain(m), w] for (m, _), w in zip(pairs, self.weights, strict=True)]
+        return {**made, config.ARGUMENTS: [now]}
 
     def _drawable(self) -> set[int]:
         """Those of positive weight: whoever is drawn, calls bring what any of them needs."""
