@@ -1,7 +1,7 @@
 """Doors into training loops: whatever hands out batches, with anomalies in them.
 
-``anomalib``, ``anomalib_glass``, ``dali``, ``kornia``, ``lightning``, ``ray`` and ``torchvision``
-are adapters for these libraries, imported when they are first asked for.
+``anomalib``, ``dali``, ``kornia``, ``lightning``, ``ray`` and ``torchvision`` are adapters for
+these libraries, imported when they are first asked for.
 """
 
 import importlib
@@ -13,9 +13,7 @@ from .epochs import ResidentLoader
 from .mapping import AnomalyMap
 from .resident import ResidentDataset
 
-_ADAPTERS = (
-    "anomalib", "anomalib_glass", "dali", "kornia", "lightning", "ray", "torchvision",
-)  # fmt: skip
+_ADAPTERS = ("anomalib", "dali", "kornia", "lightning", "ray", "torchvision")
 
 __all__ = [
     "AnomalyCollate",

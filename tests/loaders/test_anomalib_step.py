@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anoaug.loaders.anomalib_glass import GlassAscentStep
+from anoaug.loaders.anomalib import GlassAscentStep
 
 
 def published(
