@@ -22,6 +22,8 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
 }
 # Side of the picture, of the blur's box, and the level of a bright bin: 20 ln |F|.
 _SIDE, _BOX, _BRIGHT = 289, 39, 170.0
+# Weights of red, green and blue.
+GREY = (0.299, 0.587, 0.114)
 _DENSITY, _RADIUS, _POINTS = 0.21, 12.0, 60
 
 
@@ -100,13 +102,15 @@ class HypothesisChoice(Fitted):
         if images.shape[1] not in (1, 3):
             raise ValueError(f"images: expected 1 or 3 channels, got {images.shape[1]}")
         wide = images.to(torch.float32) / checks.PEAKS.get(images.dtype, 1.0)
+        planes = list(wide.unbind(1))
         if self.mean is not None and self.std is not None and images.dtype.is_floating_point:
-            wide = wide * wide.new_tensor(self.std)[:, None, None]
-            wide = wide + wide.new_tensor(self.mean)[:, None, None]
-        if wide.shape[1] == 3:
-            weights = wide.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-            wide = (wide * weights).sum(1, keepdim=True)
-        total = wide.sum(0, keepdim=True) * 255.0
+            # Numbers, not tensors: those would have to be copied to the device, which waits.
+            known = zip(planes, self.std, self.mean, strict=True)
+            planes = [plane * std + mean for plane, std, mean in known]
+        weights = GREY if len(planes) == 3 else (1.0,)
+        grey = sum(plane * weight for plane, weight in zip(planes, weights, strict=True))
+        assert isinstance(grey, Tensor)
+        total = grey.sum(0)[None, None] * 255.0
         total = F.interpolate(total, (_SIDE, _SIDE), mode="bilinear", align_corners=False)[0, 0]
         if not self.is_fitted:
             self._set("image", torch.zeros_like(total))

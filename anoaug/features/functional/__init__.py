@@ -10,6 +10,7 @@ from .nearest import nearest
 from .noise import gaussian_noise, noise_levels
 from .order import quantile
 from .outliers import knn_boundary, low_density_gaussian
+from .residual import residual
 from .score import perturbation_deviation, score_loss, score_perturbation
 from .shells import annulus_project, ascent_step
 from .subsets import random_subset
@@ -38,6 +39,7 @@ __all__ = [
     "quantile",
     "radial_push",
     "random_subset",
+    "residual",
     "score_loss",
     "score_perturbation",
     "token_mask",

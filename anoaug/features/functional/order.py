@@ -60,7 +60,10 @@ def quantile(
         low = wide.kthvalue(first + 1).values
         high = wide.kthvalue(min(first + 2, wide.numel())).values
         return low + (high - low) * (place - first)
-    count = torch.as_tensor(wide.numel(), device=wide.device) if inside is None else inside.sum()
+    if inside is None:
+        count = torch.full((), wide.numel(), dtype=torch.int64, device=wide.device)
+    else:
+        count = inside.sum()
     counted = count if total is None else total(count)
     rank = (counted - 1).clamp(min=0).to(torch.float64) * q
     below = rank.floor().to(torch.int64)
