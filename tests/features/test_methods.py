@@ -98,7 +98,14 @@ def queued(name: str, **law: Any) -> Case:
     return Case(make, gradient=False)
 
 
+def coded(**keywords: Any) -> Any:
+    """DSR with a codebook of its channels, an anomaly in every image."""
+    codes = torch.randn(64, C, generator=torch.Generator().manual_seed(3))
+    return features.create("dsr", codebook=codes, p=1.0, **keywords)
+
+
 CASES: dict[str, Case] = {
+    "dsr": Case(coded, size=True, gradient=False),
     "cras": centred("cras"),
     "drocc": ascending("drocc"),
     "glass": ascending("glass"),
@@ -110,6 +117,10 @@ CASES: dict[str, Case] = {
 
 # The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
 PUBLISHED: dict[str, dict[str, Any]] = {
+    "dsr": {
+        "codebook": None, "skip": 0.05, "strength": (0.2, 1.0), "p": 0.5, "log2_cells": (0, 5),
+        "threshold": 0.5, "rotation": (-90.0, 90.0), "image": (256, 256), "quantise": False,
+    },
     "npos": {
         "categories": 1, "length": 1000, "k": 300, "boundary": 200, "points": 3,
         "candidates": 600, "sigma": 0.1, "keep": 2, "count": None,

@@ -7,9 +7,11 @@ from .gaussians import ClassGaussians
 from .hypothesis import HypothesisChoice
 from .queue import FeatureQueue
 from .radius import RadiusQuantile
+from .selector import ChannelSelector
 from .statistics import ChannelStatistics
 
 __all__ = [
+    "ChannelSelector",
     "ChannelStatistics",
     "ClassGaussians",
     "Codebook",

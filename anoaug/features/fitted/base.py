@@ -93,7 +93,7 @@ class Fitted(nn.Module):
                         images = _images(batch, image)
                         if place is not None and isinstance(images, Tensor):
                             images = images.to(place, non_blocking=True)
-                        features = images if extractor is None else extractor(images)
+                        features = self._extract(images, extractor)
                         named = None if category is None else _picked(batch, category, "category")
                         count = len(images)
                     else:
@@ -112,6 +112,10 @@ class Fitted(nn.Module):
                 self._set(name, value)
             raise
         return self
+
+    def _extract(self, images: Any, extractor: Callable[[Any], Tensor] | None) -> Any:
+        """The features of a batch of a fit."""
+        return images if extractor is None else extractor(images)
 
     def _absorb(self, features: Tensor, images: int, category: Any) -> None:
         """Take in a batch of a fit; ``images`` says how many images its rows are of."""
