@@ -210,11 +210,11 @@ def rows_kernel(
                 ok = rows_ok & (channel < C) & lost
                 tl.store(out_at + channel * out_steps[2], moved.to(out.dtype.element_ty), mask=ok)
     if SLOPES:
-        slope_at = slopes + g * P + p
         low = tl.where(chosen & (far < c0), along, 0.0)
         high = tl.where(chosen & (far > c1), along, 0.0)
-        tl.store(slope_at, low, mask=rows_ok)
-        tl.store(slope_at + G.to(tl.int64) * P, high, mask=rows_ok)
+        tl.store(slopes + g * P + p, low, mask=rows_ok)
+        # g first: G may be a constant, of 32 bits.
+        tl.store(slopes + (g + G) * P + p, high, mask=rows_ok)
 
 
 @triton.jit(do_not_specialize=["tiles"])

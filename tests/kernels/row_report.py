@@ -54,10 +54,14 @@ def compiled(law: str, backward: bool, dtype: str, channels: int, together: bool
         "SUMS": chosen.sums or (backward and chosen.moves),
         "MOVES": chosen.returns if backward else chosen.moves, "ACROSS": chosen.across,
         "LOST": chosen.lost, "COLUMNS": 0, "INDEXED": False, "GIVEN": False, "MASKED": True,
-        "SLOPES": False, "WHOLE": channels <= shape["BLOCK"], "DIGEST": "", **shape,
+        "SLOPES": backward and law == "project", "WHOLE": channels <= shape["BLOCK"], "DIGEST": "",
+        **shape,
     }  # fmt: skip
     kernel = rows.rows_kernel
     names = kernel.arg_names
+    if backward:
+        # As the launcher has sizes of 1.
+        constants["G"] = 1
     pointers = {
         **dict.fromkeys(("x", "o", "noise", "grad", "out"), f"*{dtype}"),
         **dict.fromkeys(("index", "keys"), "*i64"), "inside": "*u8",
