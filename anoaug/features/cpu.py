@@ -22,7 +22,7 @@ from ..reference.features.rounding import stochastic as rounded_at_random
 Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
 # Values of a block: its words and noise stay in the second cache.
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 
 
 def add_noise(
