@@ -130,6 +130,41 @@ def plain_copies(x: Tensor, raw: bool = False) -> Work:
     return work
 
 
+def codes_and_mask(x: Tensor) -> tuple[Tensor, Tensor]:
+    """DSR's number of codes, and a mask of a tenth of the positions, in one block per image."""
+    codes = torch.randn(4096, x.shape[1], generator=torch.Generator().manual_seed(1)) * 0.25
+    mask = torch.zeros(len(x), 1, *x.shape[2:])
+    side = round(x.shape[2] * 0.1**0.5)
+    mask[:, :, 2 : 2 + side, 3 : 3 + side] = 1.0
+    return codes.to(x.device), mask.to(x.device)
+
+
+def code_swap(x: Tensor, backend: str) -> Work:
+    """DSR's swap under a given mask."""
+    codes, mask = codes_and_mask(x)
+    perturb = features.create("dsr", seed=0, codebook=codes, backend=backend)
+    return lambda: perturb(x, anomaly=mask)
+
+
+def plain_code_swap(x: Tensor) -> Work:
+    """DSR's generator: image by image, all distances in order, a choice at every position."""
+    codes, mask = codes_and_mask(x)
+    count, first = len(codes), int(0.05 * len(codes))
+
+    def work() -> object:
+        swapped = []
+        for image in x:
+            rows = image.flatten(1).T
+            limit = min(int((0.2 + 0.8 * torch.rand(1).item()) * count) + 1, count - 1)
+            apart = torch.cdist(rows, codes)
+            near = apart.topk(limit, dim=1, largest=False).indices[:, first:]
+            pick = torch.randint(0, near.shape[1], (len(rows), 1), device=x.device)
+            swapped.append(codes[near.gather(1, pick)[:, 0]].T.view_as(image))
+        return torch.where(mask > 0, torch.stack(swapped), x)
+
+    return work
+
+
 ROWS, LARGE_ROWS = (2592, 768), (10368, 1536)
 MAPS, LARGE_MAPS = (4, 384, 64, 64), (32, 1536, 64, 64)
 CASES = (
@@ -141,6 +176,10 @@ CASES = (
     Case(
         "supersimplenet-raw", MAPS, LARGE_MAPS, later_version,
         lambda x: plain_copies(x, raw=True), 6, "the later version: raw features too",
+    ),
+    Case(
+        "codebook-swap", (2, 128, 32, 32), (8, 128, 64, 64), code_swap, plain_code_swap, 2,
+        "4096 codes, a tenth of the positions masked; the composition takes all positions",
     ),
 )  # fmt: skip
 BACKENDS = {"anoaug": "auto", "anoaug-compiled": "compiled"}
