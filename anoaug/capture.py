@@ -1,12 +1,14 @@
-"""A synthesizer's call as one CUDA graph: sample on the host, copy the table, replay."""
+"""A synthesizer's call as one CUDA graph: sample on the host, copy, replay; warming up."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from . import checks
 from .batch import AnomalyBatch
 
 if TYPE_CHECKING:
@@ -142,3 +144,21 @@ class CapturedSynthesizer:
         with torch.cuda.device(self.images.device):
             self.graph.replay()
         return self.batch
+
+
+def warmed(
+    synth: Synthesizer, shape: Sequence[int], dtype: torch.dtype, device: str | torch.device
+) -> None:
+    """Call a synthesizer once on blank images; nothing of its state moves."""
+    images = checks.images(torch.zeros(tuple(shape), dtype=dtype, device=device))
+    plane = torch.zeros((len(images), 1, *images.shape[2:]), dtype=torch.uint8, device=device)
+    given = {name: plane for name in synth._binding.slots if name != "foreground"}
+    given |= {name: images for name in synth._binding.pictures}
+    bare = synth.foreground is None and "foreground" in synth._binding.slots
+    index = range(len(images))
+    drawn = synth._drawn(images, synth._numbering(index, 0, len(images)), None)
+    looked = synth._checked
+    synth(
+        images, index=index, params=drawn, slots=given or None, foreground=plane if bare else None
+    )
+    synth._checked = looked

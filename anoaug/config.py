@@ -97,12 +97,14 @@ def _described(value: Any) -> str:
     return f"{kind}; make the synthesizer in Python, or leave it out and set it afterwards"
 
 
-def call_of(target: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of a call of anoaug's."""
+def call_of(said: tuple[Any, tuple[Any, ...], Mapping[str, Any]], now: Any) -> dict[str, Any]:
+    """The config of a call: of what (a class or a function's path), with what, what changed."""
+    called, arguments, keywords = said
+    target = called if isinstance(called, str) else path_of(called)
     made: dict[str, Any] = {TARGET: target}
     if arguments:
         made[ARGUMENTS] = to_plain(list(arguments), target)
-    return made | {key: to_plain(one, key) for key, one in keywords.items()}
+    return made | {key: to_plain(one, key) for key, one in {**keywords, **now}.items()}
 
 
 # ---- data to objects -----------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from . import control as controlling
 from . import finish as finishing
 from .batch import AnomalyBatch, Params, united
 from .binding import Binding, Layer, named
-from .capture import CapturedSynthesizer
+from .capture import CapturedSynthesizer, warmed
 from .checks import PEAKS
 from .modalities.call import Appearance, Modalities
+from .norms import Norms
 from .numbering import Numbering
 from .rows import sent
 
@@ -163,7 +164,7 @@ class Synthesizer(nn.Module):
             self.layers, self.kinds, choose, self.views, label_rule, self.control
         )
         self._numbering = Numbering(seed)
-        self._norms: dict[tuple[torch.device, float, int], Tensor] = {}
+        self._norm = Norms(self.mean, self.std, self.dtype is not None)
         self._checked = False
         self._encode()
 
@@ -212,30 +213,6 @@ class Synthesizer(nn.Module):
         """The recipe's laws for images of a channel count and dtype."""
         return recipe.specialise(self._text, channels, PEAKS.get(dtype, 1.0))
 
-    def _norm(self, images: Tensor) -> Tensor | None:
-        """float32 ``[2, C]`` from image units to the output, or None where nothing changes."""
-        peak = PEAKS.get(images.dtype, 1.0)
-        if self.mean is None and (self.dtype is None or peak == 1.0):
-            return None
-        channels = images.shape[1]
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) not in (1, channels):
-                raise ValueError(
-                    f"{name}: expected 1 or {channels} numbers for images with {channels} "
-                    f"channels, got {len(values)}"
-                )
-        known = (images.device, peak, channels)
-        norm = self._norms.get(known)
-        if norm is None:
-            like: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
-            mean = torch.tensor(self.mean or [0.0], **like).expand(channels)
-            std = torch.tensor(self.std or [1.0], **like).expand(channels)
-            norm = torch.stack([1.0 / (peak * std), -mean / std])
-            norm = norm.to(torch.float32).to(images.device)
-            if not torch.compiler.is_compiling():  # a graph would be guarded by the cache it fills
-                self._norms[known] = norm
-        return norm
-
     # ---- state -----------------------------------------------------------------------------------
 
     @property
@@ -283,12 +260,10 @@ class Synthesizer(nn.Module):
         Raises:
             TypeError: It holds what plain data cannot say: tensors, modules, functions.
         """
-        made_by, arguments, keywords = self._said
-        target = made_by if isinstance(made_by, str) else config.path_of(made_by)
         now: dict[str, Any] = {"p": self.p, "seed": self.seed}
-        if self.choose == "one" and self.weights:
+        if self.choose == "one":
             now["weights"] = self.weights
-        return config.call_of(target, arguments, {**keywords, **now})
+        return config.call_of(self._said, now)
 
     def share_memory(self) -> Synthesizer:
         """Share seed and epoch with DataLoader workers, so that ``set_epoch`` reaches them."""
@@ -432,6 +407,23 @@ class Synthesizer(nn.Module):
         """A CUDA graph of the call for batches like this one; see :class:`CapturedSynthesizer`."""
         return CapturedSynthesizer(self, images, foreground, slots)
 
+    def warmup(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.uint8,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Compile and load all that batches of a kind need, before the first of them.
+
+        Draws nothing and moves no counter.
+
+        Args:
+            shape: ``(B, C, H, W)``.
+            dtype: Of the images.
+            device: Of the images.
+        """
+        warmed(self, shape, dtype, device)
+
     def _check_content(self, images: Tensor) -> None:
         """Look at the values: on the first call or on every, never while compiling or capturing."""
         if torch.compiler.is_compiling() or (self._checked and not self.validate):
@@ -522,7 +514,3 @@ class Synthesizer(nn.Module):
             for x in self.layers
         )
         return f"{self.name!r}, p={self.p}, seed={self.seed}, layers=[{layers}]"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the caches of device tensors."""
-        return {**self.__dict__, "_norms": {}}

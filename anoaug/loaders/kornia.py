@@ -43,7 +43,7 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
 
     Raises:
         TypeError: Neither a synthesizer nor a name, or keywords beside a synthesizer.
-        ValueError: A synthesizer with views, with a ``normal_transform``, or whose output is
+        ValueError: A synthesizer with views, control or a ``normal_transform``, or whose output is
             normalised or of another dtype than its input.
 
     Example:
@@ -68,6 +68,11 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
     ) -> None:
         super().__init__(p=1.0, keepdim=keepdim)  # who is anomalous is the synthesizer's to draw
         self.synth = made(synth, p, keywords)
+        if self.synth.control is not None:
+            raise ValueError(
+                f"synth: expected one without control, got {self.synth.name!r} with it, which "
+                "kornia's parameters do not hold; set the method's own keywords"
+            )
         self._calls = 0
         # What the last images left for their masks, and the number of their draw:
         # kornia hands copies of its parameters around.

@@ -107,6 +107,16 @@ class Several(Synthesizer):
         for each in every:
             each.objects = every[0].objects
 
+    def warmup(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.uint8,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """As of a Synthesizer, for every member."""
+        for member in self.members:
+            member.warmup(shape, dtype, device)
+
     def _within(self) -> list[Synthesizer]:
         """The members, as those of another: what they had in common is their own."""
         if self.normal_transform is not None:

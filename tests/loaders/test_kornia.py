@@ -147,6 +147,8 @@ def test_bad_input_is_refused(images: Tensor) -> None:
         kornia_door.RandomAnomaly(make_synth(), area=0.1)
     with pytest.raises(ValueError, match="views"):
         kornia_door.RandomAnomaly(make_synth(views=True))
+    with pytest.raises(ValueError, match="without control"):
+        kornia_door.RandomAnomaly(make_synth(control={"size": 0.1}))
     with pytest.raises(ValueError, match="normalise behind it"):
         kornia_door.RandomAnomaly(make_synth(mean=[0.5], std=[0.5]))
     with pytest.raises(ValueError, match="synthesise before Normalize"):
