@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -38,6 +42,54 @@ def sample_keys(number: tuple[Tensor, Tensor], stream: str, device: torch.device
     if device.type == "cuda":
         return keys.pin_memory().to(device, non_blocking=True)
     return keys.to(device)
+
+
+def _feature_beta(index: Tensor, state: Tensor, stream: str, alpha: float) -> Tensor:
+    seed, epoch = state.tolist()  # host: index and state live there
+    drawn = rng.Draws(seed, epoch, index.numpy(), {stream: 1}).uniform(stream, 1)[0]
+    return torch.from_numpy(_beta_quantile(alpha, drawn).astype("float32"))
+
+
+def _feature_beta_fake(index: Tensor, state: Tensor, stream: str, alpha: float) -> Tensor:
+    return index.new_empty((index.shape[0],), dtype=torch.float32)
+
+
+_library.define("feature_beta(Tensor index, Tensor state, str stream, float alpha) -> Tensor")
+_library.impl("feature_beta", _feature_beta, "CompositeExplicitAutograd")
+torch.library.register_fake("anoaug::feature_beta", _feature_beta_fake)
+
+
+def _beta_quantile(alpha: float, share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Quantiles of Beta(alpha, alpha), within 1e-5."""
+    root, distribution = _beta_table(alpha)
+    low = np.interp(np.minimum(share, 1.0 - share), distribution, root) ** (1.0 / alpha)
+    return np.where(share <= 0.5, low, 1.0 - low)
+
+
+@functools.lru_cache(maxsize=16)
+def _beta_table(alpha: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The lower half of the distribution by x**alpha, in which its density is smooth."""
+    root = np.linspace(0.0, 0.5**alpha, 1 << 15)
+    density = (1.0 - root ** (1.0 / alpha)) ** (alpha - 1.0)
+    total = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    return root, 0.5 * total / total[-1]
+
+
+def sample_beta(
+    number: tuple[Tensor, Tensor], stream: str, alpha: float, device: torch.device
+) -> Tensor:
+    """A number from Beta(alpha, alpha) for every sample, float32 ``[G]``.
+
+    Args:
+        number: As for :func:`sample_keys`, likewise the others.
+        stream: What the randomness is for.
+        alpha: Above 0: small for numbers near 0 and 1.
+        device: Where the features are.
+    """
+    drawn: Tensor = torch.ops.anoaug.feature_beta(*number, f"features.{stream}", alpha)
+    if device.type == "cuda":
+        return drawn.pin_memory().to(device, non_blocking=True)
+    return drawn.to(device)
 
 
 def keys(

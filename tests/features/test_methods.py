@@ -104,8 +104,12 @@ def coded(**keywords: Any) -> Any:
     return features.create("dsr", codebook=codes, p=1.0, **keywords)
 
 
+MIXED = "it is mixed with another of its batch"
+
 CASES: dict[str, Case] = {
     "dsr": Case(coded, size=True, gradient=False),
+    "manifold_mixup": Case(coupled=MIXED, flat=False),
+    "mixstyle": Case(needs={"p": 1.0}, coupled=MIXED),
     "cras": centred("cras"),
     "drocc": ascending("drocc"),
     "glass": ascending("glass"),
@@ -121,6 +125,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "codebook": None, "skip": 0.05, "strength": (0.2, 1.0), "p": 0.5, "log2_cells": (0, 5),
         "threshold": 0.5, "rotation": (-90.0, 90.0), "image": (256, 256), "quantise": False,
     },
+    "manifold_mixup": {"alpha": 2.0, "per": "batch", "anomalous": False},
+    "mixstyle": {"p": 0.5, "alpha": 0.1, "mix": "random", "eps": 1e-6},
+    "noisy_bottleneck": {"p": 0.2},
     "npos": {
         "categories": 1, "length": 1000, "k": 300, "boundary": 200, "points": 3,
         "candidates": 600, "sigma": 0.1, "keep": 2, "count": None,

@@ -6,6 +6,7 @@ from .codebook import codebook_swap
 from .duplicates import Duplicates, masked_gaussian
 from .geodesics import geodesic_step
 from .jitter import annulus_noise, norm_scaled_jitter
+from .mixing import feature_dropout, masked_mix, mix_statistics, partners
 from .nearest import nearest
 from .noise import gaussian_noise, noise_levels
 from .order import quantile
@@ -23,15 +24,19 @@ __all__ = [
     "ascent_step",
     "codebook_swap",
     "distance_scaled_noise",
+    "feature_dropout",
     "gaussian_noise",
     "geodesic_step",
     "knn_boundary",
     "low_density_gaussian",
     "manifolds",
+    "masked_mix",
+    "mix_statistics",
     "masked_gaussian",
     "nearest",
     "noise_levels",
     "norm_scaled_jitter",
+    "partners",
     "patch_copy",
     "patch_noise",
     "patch_shuffle",
