@@ -6,6 +6,7 @@
 
 from . import ascent, fitted, functional, masks
 from .ascent import AscentSynthesizer
+from .attenuation import GradientAttenuator
 from .batch import FeatureBatch
 from .hooks import Context, Handle, attach, attached
 from .methods import create, describe, list_methods
@@ -16,6 +17,7 @@ __all__ = [
     "AscentSynthesizer",
     "Context",
     "FeatureBatch",
+    "GradientAttenuator",
     "Handle",
     "Perturbation",
     "ascent",
