@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -63,6 +64,8 @@ class Difference:
     side: int = 5
     radius: int = 5
 
+    by_backend: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         checks.one_of("rule", self.rule, RULES)
         checks.probability("tolerance", self.tolerance)
@@ -73,17 +76,28 @@ class Difference:
         if not isinstance(self.radius, int) or not 0 <= self.radius <= 10:
             raise ValueError(f"radius: expected 0 to 10 pixels, got {self.radius!r}")
 
-    def __call__(self, before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
+    def __call__(
+        self, before: Tensor, after: Tensor, weight: Tensor, backend: str = "auto"
+    ) -> Tensor:
         """The mask of a batch.
 
         Args:
             before: ``[B, C, H, W]`` uint8, uint16 or float.
             after: Likewise, with its anomalies.
             weight: float32 ``[B, 1, H, W]``: the blends' weight.
+            backend: ``"auto"``, ``"triton"``, ``"torch"`` or ``"compiled"``; the same bits.
 
         Returns:
             float32 ``[B, 1, H, W]`` in [0, 1].
         """
+        chosen = ops.resolve_backend(backend, before.device)
+        if chosen not in ("cpu", "compiled"):
+            return self._of(before, after, weight, backend)
+        made: Tensor = untraced(self._on_host)(before, after, weight, chosen)
+        return made
+
+    def _of(self, before: Tensor, after: Tensor, weight: Tensor, backend: str) -> Tensor:
+        """The mask of whole images."""
         peak = checks.PEAKS.get(before.dtype, 1.0)
         change = (before.to(torch.float32) - after.to(torch.float32)).abs().sum(1, keepdim=True)
         # Sums, which are exact for integers, are compared rather than means.
@@ -95,10 +109,57 @@ class Difference:
         if self.rule == "continuous":
             return inside * weight
         levels = change * inside * (255.0 / (peak * channels))
-        levels = median(levels, self.radius) * inside
+        levels = median(levels, self.radius, backend) * inside
+        return self._valued(inside, levels)
+
+    def _valued(self, inside: Tensor, levels: Tensor) -> Tensor:
         if self.rule == "intensity":
             return levels * (1.0 / 255.0)
         return inside / (1.0 + torch.exp(-self.slope * (levels - self.middle)))
+
+    def _on_host(self, before: Tensor, after: Tensor, weight: Tensor, chosen: str) -> Tensor:
+        """The same on the host, sample by sample where there is weight: 0 around it stays 0."""
+        out = torch.zeros(weight.shape, dtype=torch.float32, device="cpu")
+        valued = self.rule in ("intensity", "logistic")
+        loop = None
+        if chosen == "compiled" and before.dtype in checks.PEAKS and self.radius > 0 and valued:
+            from .compiled import labels
+
+            loop = labels.loop()
+        reach = max(self.side // 2, self.radius)
+        inside = (weight[:, 0] > 0).numpy()
+        for n, plane in enumerate(inside):
+            area = _box(plane, reach)
+            if area is None:
+                continue
+            at = (slice(n, n + 1), slice(None), *area)
+            old, new, share = before[at], after[at], weight[at]
+            if loop is None:
+                with cpu.one_thread:
+                    out[at] = self._of(old, new, share, "auto")
+                continue
+            peak, channels = checks.PEAKS[before.dtype], before.shape[1]
+            bar = np.float32(self.tolerance * peak * channels)
+            disc = np.array(reference.disc(self.radius))
+            planes = (old[0].numpy(), new[0].numpy(), plane[area])
+            ys, xs, middle = loop(*planes, bar, self.side, disc)
+            # As whole planes are: rounded once where they are scaled, then valued.
+            levels = torch.from_numpy(middle) * (255.0 / (peak * channels))
+            found = self._valued(torch.ones_like(levels), levels)
+            out[at][0, 0].numpy()[ys, xs] = found.numpy()
+        return out
+
+
+def _box(plane: npt.NDArray[np.bool_], reach: int) -> tuple[slice, slice] | None:
+    """Rows and columns of a plane's bounding box, some pixels wider, or None where it is empty."""
+    rows, columns = (np.flatnonzero(plane.any(axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    return (
+        slice(max(int(top) - reach, 0), min(int(bottom) + reach, plane.shape[0])),
+        slice(max(int(left) - reach, 0), min(int(right) + reach, plane.shape[1])),
+    )
 
 
 def median(values: Tensor, radius: int, backend: str = "auto") -> Tensor:
@@ -182,7 +243,9 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
             images, table, slots, banks, None, layout, foreground, changed, True, False, raw,
             channels_last, backend,
         )  # fmt: skip
-        mask: Any = finish(images, out, weight)
+        # Ours may be told who is to do it.
+        told = {"backend": backend} if getattr(finish, "by_backend", False) else {}
+        mask: Any = finish(images, out, weight, **told)
         mask = checks.plane("finish", mask, images).to(torch.float32)
         area = (mask > 0).flatten(1).sum(1)
         counts = (flag > 0) & (area.to(torch.float32) >= table[:, MIN_AREA])
@@ -191,12 +254,16 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
         memory = torch.channels_last if channels_last else torch.contiguous_format
 
         def planes(values: Tensor) -> Tensor:
-            stored = store(values.to(torch.float32).transpose(0, 1), norm, dtype).transpose(0, 1)
-            return stored.contiguous(memory_format=memory)
+            if norm is not None or values.dtype != dtype:
+                values = values.to(torch.float32).transpose(0, 1)
+                values = store(values, norm, dtype).transpose(0, 1)
+            return values.contiguous(memory_format=memory)
 
-        before = images.to(torch.float32)
-        image = planes(torch.where(mask > 0, out.to(torch.float32), before))
-        untouched = planes(before) if clean else image.new_empty(0)
+        kept = torch.where(mask > 0, out, images.to(out.dtype))
+        image = planes(kept)
+        untouched = images.new_empty(0, dtype=image.dtype)
+        if clean:
+            untouched = planes(images.to(out.dtype)).clone(memory_format=memory)
         flag = counts.to(flag.dtype)
         return image, untouched, mask, flag, kind * flag
 

@@ -63,6 +63,8 @@ class Computed(Source):
             synthesizer.
         wraps: Name of the field that holds the wrapped source (or a TextureBank, which stands for
             ``sources.Texture`` of it), if there is one; of several parted by spaces.
+        by_rows: Whether ``compute`` may be called with those samples alone that are looked at, as
+            it is on the host: it then takes nothing from how many there are.
 
     On CUDA a replay reads the keys back from ``params.table``: the host waits for the device. A
     first call does not. ``Synthesizer.capture`` refuses computed sources, and ``torch.compile``
@@ -73,6 +75,7 @@ class Computed(Source):
 
     function: ClassVar[str] = "given"
     wraps: ClassVar[str] = ""
+    by_rows: ClassVar[bool] = False
 
     def compute(self, scene: Scene) -> Tensor:
         """The colours of a batch.
@@ -157,6 +160,7 @@ class Call:
         backend: What renders.
         where: Boxes in which masks that seek their place are to find it, float64 ``[B, copies, 4]``
             on the images' device: y0, x0, y1, x1 in shares of the image, NaN: anywhere. Or None.
+        given: How many of ``tensors``, the last, are pictures; None where it is not known.
     """
 
     images: Tensor
@@ -168,11 +172,22 @@ class Call:
     laws: str
     backend: str
     where: Tensor | None = None
+    given: int | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The parsed laws."""
         return recipe(self.laws)
+
+    def of_rows(self, rows: Tensor) -> Call:
+        """The call for some samples alone; ``rows`` int64 on the host, as everything else."""
+        banks = len(self.tensors) - (self.given or 0)
+        tensors = [*self.tensors[:banks], *(_rows(one, rows) for one in self.tensors[banks:])]
+        return dataclasses.replace(
+            self, images=_rows(self.images, rows), table=_rows(self.table, rows),
+            host=_rows(self.host, rows), planes=[_rows(one, rows) for one in self.planes],
+            tensors=tensors, where=None if self.where is None else _rows(self.where, rows),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -330,9 +345,34 @@ def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
         source = sources.get(placed.law)
         if source is not None:
             scene = Scene(call, number, source, placed.source.offset, tuple(made))
-            colours = source.compute(scene) if scene.rows else call.images
+            colours = _computed(scene) if scene.rows else call.images
             made.append(checks.picture(f"{type(source).__name__}.compute", colours, call.images))
     return made
+
+
+def _computed(scene: Scene) -> Tensor:
+    """The picture, on the host of the rows alone that are looked at."""
+    call, rows = scene.call, scene.rows
+    apart = all(one.by_rows for one in chain(scene.source) if isinstance(one, Computed))
+    few = apart and call.given is not None and len(rows) < len(call.images)
+    if not few or call.images.device.type != "cpu" or call.images.dtype == torch.uint16:
+        return scene.source.compute(scene)
+    chosen = torch.tensor(rows, dtype=torch.int64, device="cpu")
+    made = tuple(one if one is call.images else _rows(one, chosen) for one in scene.made)
+    less = call.of_rows(chosen)
+    made = tuple(less.images if one is call.images else one for one in made)
+    part = scene.source.compute(dataclasses.replace(scene, call=less, made=made))
+    part = checks.picture(f"{type(scene.source).__name__}.compute", part, less.images)
+    # Bytes that nobody looks at may be anything; floats might be NaN.
+    floating = call.images.dtype.is_floating_point
+    whole = call.images.clone() if floating else torch.empty_like(call.images)
+    for row, one in zip(rows, part, strict=True):
+        whole[row].copy_(one)
+    return whole
+
+
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, rows)
 
 
 def as_plain(source: Source) -> Source:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -141,7 +143,8 @@ def _poisson(
     with torch.autocast(out.device.type, enabled=False):
         if chosen in ("cpu", "compiled"):
             with cpu.one_thread:
-                _one_by_one(out, destination, source, weight, known, mixed, confine)
+                run_one = _compiled_one if chosen == "compiled" else _one
+                _one_by_one(out, destination, source, weight, known, mixed, confine, run_one)
         else:
             source, weight = ops.natively_laid_out(source), weight.contiguous()
             for rects, rows, columns in _groups(weight, known):
@@ -310,7 +313,7 @@ def _sines(lengths: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def _one_by_one(
     out: Tensor, destination: Tensor, source: Tensor, weight: Tensor, known: Tensor | None,
-    mixed: bool, confine: bool,
+    mixed: bool, confine: bool, run: Callable[..., Tensor],
 ) -> None:  # fmt: skip
     """Each rectangle at its own size: nothing is padded, and no neighbour moves a bit."""
     rects = reference.rectangles(weight) if known is None else known
@@ -321,13 +324,33 @@ def _one_by_one(
         area = (n, slice(None), slice(top, top + tall), slice(left, left + wide))
         old, new = _floats(destination[area]), _floats(source[area])
         weights = weight[area].transpose(0, 1)
-        field = reference.divergence(old, new, weights, mixed)
-        before = old[1:-1, :, 1:-1]
-        value = before + transform_one(field)
-        value = reference.corrected(value, peak, not out.dtype.is_floating_point)
+        value = run(old, new, weights, mixed, peak, not out.dtype.is_floating_point)
         if confine:
-            value = torch.where(weights[1:-1, :, 1:-1] > 0, value, before)
+            value = torch.where(weights[1:-1, :, 1:-1] > 0, value, old[1:-1, :, 1:-1])
         out[area].transpose(0, 1)[1:-1, :, 1:-1] = value.to(out.dtype)
+
+
+def _one(
+    old: Tensor, new: Tensor, weights: Tensor, mixed: bool, peak: float, integer: bool
+) -> Tensor:
+    """One rectangle's new pixels within its edge, float32 rows, channels, columns."""
+    field = reference.divergence(old, new, weights, mixed)
+    value = old[1:-1, :, 1:-1] + transform_one(field)
+    return reference.corrected(value, peak, integer)
+
+
+def _compiled_one(
+    old: Tensor, new: Tensor, weights: Tensor, mixed: bool, peak: float, integer: bool
+) -> Tensor:
+    """The same by Numba, but for the matrix products."""
+    from .compiled import poisson as compiled
+
+    before, lines = old.numpy(), weights[:, 0].contiguous().numpy()
+    unit = np.float32(reference.UNIT if weights.dtype == torch.uint8 else 1.0)
+    guided = (before, new.numpy(), lines, mixed, reference.EROSION, unit)
+    field = torch.from_numpy(compiled.guidance(*guided))
+    added = transform_one(field).numpy()
+    return torch.from_numpy(compiled.corrected(before, added, np.float32(peak), integer))
 
 
 def _floats(planes: Tensor) -> Tensor:
@@ -347,7 +370,6 @@ def transform_one(field: Tensor) -> Tensor:
     return torch.mm(vertical, torch.mm(values, horizontal).view(flat)).view(field.shape)
 
 
-@functools.lru_cache(maxsize=64)
 def sine_matrix(length: int) -> tuple[Tensor, Tensor]:
     """The sine matrix of a length and the second difference's eigenvalues, on the CPU.
 
@@ -356,9 +378,19 @@ def sine_matrix(length: int) -> tuple[Tensor, Tensor]:
     Returns:
         float32 ``[length, length]`` and ``[length]``, rounded once from float64.
     """
+    return (_small if length <= _SMALL else _large)(length)
+
+
+def _sine_matrix(length: int) -> tuple[Tensor, Tensor]:
     ends = length + 1
     turns = torch.arange(2 * ends, dtype=torch.float64, device="cpu")
     sines = torch.sin(turns * (math.pi / ends)).to(torch.float32)
     number = torch.arange(1, ends, device="cpu")
     half = torch.sin(number.to(torch.float64) * (math.pi / (2 * ends)))
     return sines[torch.outer(number, number) % (2 * ends)], (-4.0 * half * half).to(torch.float32)
+
+
+# All of the lesser lengths are kept, 22 MB of them; of greater ones a few.
+_SMALL = 256
+_small = functools.lru_cache(maxsize=_SMALL)(_sine_matrix)
+_large = functools.lru_cache(maxsize=16)(_sine_matrix)

@@ -363,7 +363,9 @@ class Synthesizer(nn.Module):
             known = None if known is None else known.repeat(views)
         read = [*self._binding.tensors(images.device, images.shape[1])[0], *shown]
         if self.computed or controlling.pending(self._binding, working, orders, within):
-            call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
+            call = pictures.Call(
+                images, table, host, planes, read, confined, laws, self.backend, given=len(shown)
+            )
             changed = self.label_rule == "changed"
             call, read = controlling.settled(
                 call, self._binding, self.foreground, working, changed, orders, within

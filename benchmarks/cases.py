@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUITES = ("render", "draem", "cutpaste", "blend", "loader", "peers")
+from anoaug import list_methods
+
+SUITES = ("render", "draem", "cutpaste", "blend", "loader", "peers", "methods")
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Case:
         work: ``"call"`` (from decoded images to a finished batch), ``"replay"`` (the same with
             sampled parameters given), ``"sample"`` (the parameters only), ``"perlin"`` (fields
             only), ``"blend"`` (given patches laid into images), ``"stage"`` (one stage of a peer,
-            per image) or ``"epoch"`` (whole epochs from image files, see ``loader.py``).
+            per image), ``"epoch"`` (whole epochs from image files, see ``loader.py``) or
+            ``"method"`` (a call, and its parts, see ``methods.py``).
         method: Name for ``anoaug.create``, the stage, or the mode of the blend.
         providers: Who takes part, in the order of the table.
         baseline: The provider the ratios are taken against.
@@ -41,7 +44,7 @@ class Case:
 
     def bytes_per_pixel(self) -> int | None:
         """Least traffic: the image in and out and the float32 mask; textures are under 2 % more."""
-        if self.work in ("stage", "sample", "blend", "epoch"):
+        if self.work in ("stage", "sample", "blend", "epoch", "method"):
             return None
         if self.work == "perlin":
             return 4
@@ -160,6 +163,39 @@ CASES: tuple[Case, ...] = (
     Case("draem-whole", "peers", "stage", "draem", ("numpy",), "numpy", original_ms=15.12),
     Case("cutpaste-whole", "peers", "stage", "normal", ("pil",), "pil", original_ms=0.472),
     Case("cutpaste-scar-whole", "peers", "stage", "scar", ("pil",), "pil", original_ms=0.257),
+)
+
+# Milliseconds per 256 x 256 image of the public code itself, one thread of a like machine.
+ORIGINALS = {
+    "cdo": 23.50, "cutpaste": 0.472, "cutpaste_scar": 0.257, "destseg": 34.38, "draem": 15.12,
+    "dsr_image": 10.20, "fpi": 0.758, "glass_las": 42.96, "memseg": 11.04, "nsa": 17.95,
+    "pii": 198.13, "realnet": 17.21, "reb": 8.45, "riad": 36.19 / 32,
+}  # fmt: skip
+# Methods with a peer of ours in the same process.
+PEERS = ("cdo", "cutpaste", "cutpaste_scar", "destseg", "draem", "dsr_image", "fpi", "glass_las",
+         "memseg", "nsa", "realnet", "reb", "riad")  # fmt: skip
+_NOTES = {
+    "cdo": "the original works at 1024 x 1024 whatever the image's size; the peer at the image's",
+    "destseg": "the original's figure is from disk",
+    "glass_las": "the original's figure is from disk",
+    "fpi": "the original's figure is of grey images; its label shows where pixels differ",
+    "pii": "the original's figure is of grey images",
+    "riad": "three images come back for each; the original's figure is its three masks of a batch "
+    "alone, without images, over a batch of 32",
+}
+
+CASES += tuple(
+    Case(
+        name,
+        "methods",
+        "method",
+        name,
+        ("anoaug", "anoaug-compiled", *(("numpy",) if name in PEERS else ())),
+        baseline="numpy" if name in PEERS else "anoaug",
+        note=_NOTES.get(name, ""),
+        original_ms=ORIGINALS.get(name),
+    )
+    for name in list_methods()
 )
 
 

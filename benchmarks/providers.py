@@ -17,13 +17,13 @@ import torch
 import anoaug
 from benchmarks.cases import Case
 from benchmarks.data import Bytes, Inputs
-from benchmarks.peers import draem_numpy, texture_ops
+from benchmarks.peers import draem_numpy, methods_numpy, texture_ops
 from benchmarks.peers.cutpaste_pil import CutPastePil
 from benchmarks.peers.draem_numpy import DraemNumpy
 from benchmarks.timing import Work
 
 Builder = Callable[[Case, int, torch.device, Inputs], Work]
-_BACKENDS = {
+BACKENDS = {
     "anoaug": "auto",
     "anoaug-compiled": "compiled",
     "anoaug-torch": "torch",
@@ -42,15 +42,21 @@ def synthesizer(case: Case, backend: str, inputs: Inputs, device: torch.device) 
     options: dict[str, Any] = {"p": case.p, "seed": 0, "backend": backend}
     if case.out != "uint8":
         options["dtype"] = getattr(torch, case.out)
-    if case.method == "draem":
-        textures = torch.from_numpy(inputs.textures).permute(0, 3, 1, 2).contiguous()
-        options["textures"] = anoaug.TextureBank.from_tensors(textures)
+    about = anoaug.describe(case.method)
+    if "textures" in about["defaults"]:
+        options["textures"] = anoaug.TextureBank.from_tensors(_planes(inputs.textures))
+    if "donors" in about["needs"]:
+        options["donors"] = anoaug.DonorBank.from_tensors(_planes(inputs.images))
     return anoaug.create(case.method, **options).to(device)
+
+
+def _planes(images: Bytes) -> torch.Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def tensors(images: Bytes, device: torch.device) -> torch.Tensor:
     """A batch as anoaug takes it: (B, C, H, W), contiguous, on the device."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    return _planes(images).to(device)
 
 
 def build_anoaug(
@@ -69,9 +75,9 @@ def build_anoaug(
         seeds = itertools.count()
         return lambda: anoaug.functional.perlin(
             batch, size=size, cells=(8, 8), rotation=30.0, seed=next(seeds), device=device,
-            backend=_BACKENDS[provider],
+            backend=BACKENDS[provider],
         )  # fmt: skip
-    synth = synthesizer(case, _BACKENDS[provider], inputs, device)
+    synth = synthesizer(case, BACKENDS[provider], inputs, device)
     on_device = [tensors(part, device) for part in parts]
     synth(on_device[0])
     if case.work == "replay":
@@ -82,13 +88,20 @@ def build_anoaug(
             return synth(images, params=params)
 
         return replay
-    turn = itertools.cycle(on_device)
     if case.work == "sample":
+        turn = itertools.cycle(on_device)
         return lambda: synth.sample(next(turn))
     if provider == "anoaug-capture":
-        captured = synth.capture(on_device[0])
+        turn, captured = itertools.cycle(on_device), synth.capture(on_device[0])
         return lambda: captured(next(turn))
+    return calls(synth, provider, batch, device, inputs)
+
+
+def calls(synth: Any, provider: str, batch: int, device: torch.device, inputs: Inputs) -> Work:
+    """Calls of a synthesizer; on the CPU from a list of decoded images, see ``build_anoaug``."""
+    parts = batches(inputs.images, batch)
     if device.type != "cpu":
+        turn = itertools.cycle([tensors(part, device) for part in parts])
         return lambda: synth(next(turn))
     lists = itertools.cycle([[torch.from_numpy(image) for image in part] for part in parts])
     if provider == "anoaug-compiled":  # reads and writes interleaved pixels, as the peers do
@@ -120,7 +133,7 @@ def _blend(case: Case, provider: str, images: list[torch.Tensor]) -> Work:
     told = boxes if provider == "anoaug-boxes" else None
     turn = itertools.cycle([(part, part.roll(1, 0)) for part in images])
     return lambda: anoaug.functional.poisson_blend(
-        *next(turn), mask, case.method, boxes=told, backend=_BACKENDS[provider]
+        *next(turn), mask, case.method, boxes=told, backend=BACKENDS[provider]
     )
 
 
@@ -159,8 +172,16 @@ def build_numpy(case: Case, batch: int, device: torch.device, inputs: Inputs) ->
             return np.stack([draem_numpy.rotate_field(one, 30.0) for one in field])
 
         return fields
-    pipeline = DraemNumpy(inputs.textures, seed=0, p=case.p)
     turn = itertools.cycle(batches(inputs.images, batch))
+    if case.work == "method" and case.method != "draem":
+        peer = _peer(case.method, inputs)
+
+        def made() -> object:
+            shown, masks = zip(*(peer(image) for image in next(turn)), strict=True)
+            return np.stack(shown), np.stack(masks)
+
+        return made
+    pipeline = DraemNumpy(inputs.textures, seed=0, p=case.p)
 
     def run() -> object:
         images, masks, labels = zip(*(pipeline(image) for image in next(turn)), strict=True)
@@ -182,6 +203,14 @@ def build_pil(case: Case, batch: int, device: torch.device, inputs: Inputs) -> W
         return np.stack(images).transpose(0, 3, 1, 2), np.stack(masks)[:, None]
 
     return run
+
+
+def _peer(method: str, inputs: Inputs) -> methods_numpy.Peer:
+    if method.startswith("cutpaste"):
+        return CutPastePil({"cutpaste": "normal", "cutpaste_scar": "scar"}[method], seed=0)
+    others = inputs.images if method in methods_numpy.DONORS else inputs.textures
+    made: methods_numpy.Peer = methods_numpy.PEERS[method](others, seed=0)
+    return made
 
 
 def _stage(stage: str, inputs: Inputs) -> Work:
@@ -216,7 +245,7 @@ def build(provider: str, case: Case, batch: int, device: torch.device, inputs: I
     Raises:
         ValueError: No such provider.
     """
-    if provider in _BACKENDS:
+    if provider in BACKENDS:
         return build_anoaug(case, batch, device, inputs, provider)
     peers: dict[str, Builder] = {
         "numpy": build_numpy,
@@ -225,6 +254,6 @@ def build(provider: str, case: Case, batch: int, device: torch.device, inputs: I
     }
     if provider not in peers:
         raise ValueError(
-            f"provider: expected one of {', '.join([*_BACKENDS, *peers])}, got {provider!r}"
+            f"provider: expected one of {', '.join([*BACKENDS, *peers])}, got {provider!r}"
         )
     return peers[provider](case, batch, device, inputs)

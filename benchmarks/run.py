@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from anoaug.checks import require
-from benchmarks import cases, data, loader, providers, record, timing
+from benchmarks import cases, data, loader, methods, providers, record, timing
 from benchmarks.timing import Timing, Work
 
 _CACHE_MULTIPLE = 3  # inputs rotate over this many times the device's L2 cache
@@ -36,7 +36,14 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--providers", nargs="+", help="only these")
     parser.add_argument("--seconds", type=float, default=3.0, help="per provider and case")
     parser.add_argument("--out", type=Path, default=record.RESULTS, help="folder of the records")
+    parser.add_argument(
+        "--figures",
+        action="store_true",
+        help="of suite methods: write what the table of methods shows",
+    )
     chosen = parser.parse_args(argv)
+    if chosen.figures and chosen.suite != "methods":
+        parser.error("--figures: expected --suite methods with it")
     for name in ("size", "batch"):
         if min(getattr(chosen, name)) < 1:
             parser.error(f"--{name}: expected positive integers, got {getattr(chosen, name)}")
@@ -140,7 +147,8 @@ def table(lines: list[dict[str, Any]]) -> str:
     code's milliseconds at 256 pixels, for the peers; suite ``loader`` has a column for each part
     of an epoch.
     """
-    parts = [p for p in loader.PARTS if any(f"{p}_s" in line["parameters"] for line in lines)]
+    known = (*loader.PARTS, *methods.PARTS)
+    parts = [p for p in known if any(f"{p}_s" in line["parameters"] for line in lines)]
     *columns, last = _COLUMNS.split()
     rows = [[*columns, *(f"{part}-ms" for part in parts), last]]
     for line in lines:
@@ -159,7 +167,7 @@ def table(lines: list[dict[str, Any]]) -> str:
                 f"{line['floor_fraction']:.0%}" if line["floor_fraction"] else "-",
                 str(line["parameters"].get("original_ms_at_256", "-")),
                 f"{line['cpu_ratio']:.2f}" if line["cpu_ratio"] else "-",
-                *(f"{line['parameters'][f'{part}_s'] * 1e3:.3f}" for part in parts),
+                *(_milliseconds(line["parameters"].get(f"{part}_s")) for part in parts),
                 "-" if ratio is None else f"{ratio:.2f}" + (" (slower)" if ratio < 0.995 else ""),
             ]
         )
@@ -172,6 +180,10 @@ def table(lines: list[dict[str, Any]]) -> str:
         )
         for row in rows
     )
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.3f}"
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
@@ -200,6 +212,9 @@ def main(argv: list[str] | None = None) -> list[Path]:
                     continue
                 inputs = data.inputs(size, input_count(batch, size, device))
                 about = inputs.about
+                if case.work == "method":
+                    lines += methods.run_case(case, options, size, batch, inputs)
+                    continue
                 lines += run_case(case, options, size, batch, inputs, bandwidth)
         entry = record.header(suite, device, options.threads, about, before)
         entry["timings"] = lines
@@ -210,6 +225,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
         print(f"\n{suite}: {options.threads} thread(s), {about}, load {entry['load']}")
         print(table(lines))
         print(f"written: {written[-1]}")
+        if options.figures:
+            print(f"written: {methods.write_figures(entry)}")
     return written
 
 

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
         slots: Given tensors as levels, ``[S, B, H, W]``.
         banks: Flat uint8 arrays, two per bank; ``sizes`` int64 ``[banks, 4]`` are their shapes.
         sizes: See there.
-        pictures: Flat float32 arrays like the batch, plane by plane, numbered like ``banks``.
+        pictures: Flat float32 arrays like the batch, plane by plane, numbered like ``banks``, which
+            has those of bytes.
     """
 
     pixels: npt.NDArray[Any]

@@ -136,7 +136,7 @@ def _flat_banks(
     flat, sizes = [_NO_BANK] * _BANKS, np.zeros((_BANKS, 4), np.int64)
     drawn = [_NO_PICTURE] * _BANKS
     for number, bank in enumerate(banks):
-        if number in pictures:
+        if number in pictures and bank.dtype != torch.uint8:
             drawn[number] = bank.to(torch.float32).contiguous().numpy().reshape(-1)
         else:
             flat[number] = bank.contiguous().numpy().reshape(-1)

@@ -20,7 +20,7 @@ from numba import njit
 from ..reference.masks import SHAPE_BANK, SHAPE_EDGE
 from ..reference.noise import CHANNEL_KEY
 from .noise import perlin_noise, perlin_octaves, simplex_octaves
-from .numbers import HALF, ONE, ZERO, F, I, P, U, lattice_hash, permuted, uniform
+from .numbers import HALF, ONE, ZERO, F, I, P, U, lattice_hash, permute, uniform
 
 # The numbers by which a program calls the functions; those that join levels come last.
 NAMES = (
@@ -122,24 +122,26 @@ def rectangle(block: Any, row: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
 
 @njit
 def cells(block: Any, columns: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
-    """1 in some cells of a grid, else -1; each cell is asked once in a row of cells."""
+    """1 in some cells of a grid, else -1; a row of cells is asked at once."""
     row, bits = columns.floats, columns.ints
     scale, across, count = row[off], bits[off + 1], bits[off + 2]
     first, last, key, coin = bits[off + 3], bits[off + 4], U(bits[off + 5]), U(bits[off + 6])
     before = I(-1)
+    left = I(np.floor((F(I(x0)) + HALF) * scale))
+    right = I(np.floor((F(I(x1 - 1)) + HALF) * scale))
+    places = np.empty(right - left + 1, np.int32)
     for r in range(len(block)):
         line, cy = block[r][x0:x1], I(np.floor((F(I(y0 + r)) + HALF) * scale))
         if cy == before:
             line[:] = block[r - 1][x0:x1]
             continue
-        before, cell, level = cy, I(-1), ZERO
+        before = cy
+        for k in range(len(places)):
+            places[k] = I(cy * across + left) + I(k)
+        permute(places, count, key, coin)
         for k in range(len(line)):
-            cx = I(np.floor((F(I(x0 + k)) + HALF) * scale))
-            if cx != cell:
-                cell = cx
-                place = permuted(I(cy * across + cx), count, key, coin)
-                level = ONE if (place >= first) & (place < last) else -ONE
-            line[k] = level
+            place = places[I(np.floor((F(I(x0 + k)) + HALF) * scale)) - left]
+            line[k] = ONE if (place >= first) & (place < last) else -ONE
 
 
 @njit

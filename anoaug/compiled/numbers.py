@@ -36,17 +36,21 @@ def lattice_hash(key: Any, iy: Any, ix: Any) -> Any:
 
 
 @njit
-def permuted(number: Any, count: Any, key: Any, coin: Any) -> Any:
-    """Place of an int32 number in a keyed permutation of ``0 .. count - 1``: swap-or-not."""
+def permute(numbers: Any, count: Any, key: Any, coin: Any) -> Any:
+    """Places of int32 numbers in a keyed permutation of ``0 .. count - 1``, in place: swap-or-not.
+
+    Round by round, so that the loop over the numbers is vectorised.
+    """
     for n in range(PERMUTING):
         turn = I(n)
         word = np.uint64(lattice_hash(key, turn, I(0))) * np.uint64(count)
-        other = I(I(word >> np.uint64(32)) - number)
-        if other < 0:
-            other = I(other + count)
-        if lattice_hash(coin, turn, max(number, other)) >> U(31) > U(0):
-            number = other
-    return number
+        base = I(word >> np.uint64(32))
+        for k in range(len(numbers)):
+            number = numbers[k]
+            other = I(base - number)
+            other = I(other + count) if other < 0 else other
+            swap = lattice_hash(coin, turn, max(number, other)) >> U(31) > U(0)
+            numbers[k] = other if swap else number
 
 
 @njit(forceinline=True)

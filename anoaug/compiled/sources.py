@@ -321,7 +321,7 @@ def given(out: Any, picture: Any, shape: Any, n: Any, places: Any) -> Any:
     for c in range(len(out)):
         line, values = out[c][: len(xs)], picture[(n * shape[1] + c) * plane :]
         for k in range(len(xs)):
-            line[k] = values[ys[k] * P(shape[3]) + xs[k]]
+            line[k] = F(values[ys[k] * P(shape[3]) + xs[k]])
 
 
 @njit
@@ -339,7 +339,10 @@ def run(
     elif code == SIMPLEX:
         simplex(out, columns, scales[0], places, off, option)
     elif code == GIVEN:
-        given(out, batch.pictures[option], batch.shape, n, places)
+        if batch.sizes[option, 0] > 0:
+            given(out, batch.banks[option], batch.shape, n, places)
+        else:
+            given(out, batch.pictures[option], batch.shape, n, places)
     elif code == WARP:
         warp(out, batch, n, columns.floats, places, off)
     elif code == SHUFFLED:

@@ -209,7 +209,7 @@ class Site:
     def objects(self) -> Tensor:
         """The images' foreground, bool ``[b, H, W]``."""
         number = self.placed.part.slot  # type: ignore[attr-defined]
-        return self._rows(level_of(self.call.planes[number])[:, 0] > 0)
+        return _inside(self._rows(self.call.planes[number][:, 0]))
 
     def origin(self) -> Tensor:
         """The foreground of the images that the source takes from, bool ``[b, h, w]``."""
@@ -221,7 +221,7 @@ class Site:
         number = self.placed.part.slot  # type: ignore[attr-defined]
         own = torch.arange(len(picked), device=picked.device)
         donor = torch.where(picked < 0, own, picked).clamp(max=len(picked) - 1)
-        return (level_of(self.call.planes[number])[:, 0] > 0)[self._rows(donor)]
+        return _inside(self.call.planes[number][:, 0][self._rows(donor)])
 
     @property
     def source(self) -> tuple[Source, int]:
@@ -274,6 +274,11 @@ def boxed(sides: Tensor, size: tuple[int, int]) -> Tensor:
         # Not the opposite comparisons: NaN is to be inside.
         inside.append(~((pixel < first) | (pixel >= last)))
     return inside[0][:, :, None] & inside[1][:, None]
+
+
+def _inside(plane: Tensor) -> Tensor:
+    """Where a given tensor's level is above 0."""
+    return plane > 0 if plane.dtype == torch.uint8 else level_of(plane) > 0
 
 
 def candidates(key: Tensor, count: int, each: int) -> Tensor:

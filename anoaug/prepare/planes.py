@@ -49,11 +49,12 @@ def grey(images: Tensor, channel: int | None = None) -> Tensor:
         return levels[:, channel : channel + 1].contiguous()
     if count == 1:
         return levels.contiguous()
-    planes = levels.to(torch.float32)  # every sum below is a whole number under 2**24: exact
+    # Every sum is a whole number under 2**24: exact.
     if count in (3, 4):
-        red, green, blue = planes[:, 0:1], planes[:, 1:2], planes[:, 2:3]
-        total = 299 * red + 587 * green + 114 * blue
-        return ((total + 500) / 1000).to(torch.uint8).contiguous()
+        red, green, blue = (levels[:, n : n + 1].to(torch.float32) for n in range(3))
+        total = red.mul_(299).add_(green, alpha=587).add_(blue, alpha=114).add_(500)
+        return total.div_(1000).to(torch.uint8).contiguous()
+    planes = levels.to(torch.float32)
     return (planes.mean(1, keepdim=True) + 0.5).to(torch.uint8).contiguous()
 
 

@@ -55,6 +55,7 @@ class Poisson(Computed):
     region: str = "mask"
 
     wraps: ClassVar[str] = "source"
+    by_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks.one_of("mode", self.mode, MODES)
@@ -114,6 +115,7 @@ class PoissonInterpolation(Computed):
     source: Source | TextureBank
 
     wraps: ClassVar[str] = "source"
+    by_rows: ClassVar[bool] = True
 
     def compute(self, scene: Scene) -> Tensor:
         """The image with what was solved in the mask's rectangle."""
