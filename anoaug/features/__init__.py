@@ -10,12 +10,14 @@ from .attenuation import GradientAttenuator
 from .batch import FeatureBatch
 from .hooks import Context, Handle, attach, attached
 from .methods import create, describe, list_methods
+from .methods.dsr import DSRLevels
 from .perturbation import Perturbation
 from .randomness import keys
 
 __all__ = [
     "AscentSynthesizer",
     "Context",
+    "DSRLevels",
     "FeatureBatch",
     "GradientAttenuator",
     "Handle",

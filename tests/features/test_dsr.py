@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from anoaug import features
-from anoaug.features import fitted
-from anoaug.features.methods.dsr import DSR, DSRLevels
+from anoaug.features import DSRLevels, fitted
+from anoaug.features.methods.dsr import DSR
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

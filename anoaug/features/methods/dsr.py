@@ -90,7 +90,7 @@ def owned(codebook: Any) -> fitted.Codebook:
         "grids of any size: the original needs sizes that divide the image's",
         "the noise is turned exactly instead of by resampling the finished field; the image itself "
         "is not turned (the original turns 40 % of them)",
-        "one grid: DSRLevels has the original's two",
+        "one grid: anoaug.features.DSRLevels has the original's two",
     ),
     features="maps (B, 128, 32, 32) and (B, 128, 64, 64) of a VQ model, or any with a fitted "
     "codebook",
