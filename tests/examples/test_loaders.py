@@ -26,6 +26,8 @@ SEEN = {
     "with_torchvision": (1, COUNT), "with_lightning": (1, COUNT),
 }  # fmt: skip
 
+OTHERS = {"with_anomalib", "with_compile", "with_ddp", "with_lightning_cli", "with_ray"}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -48,7 +50,7 @@ def loaded(name: str) -> Any:
 
 
 def test_every_example_is_tried() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*SEEN, "with_ddp"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SEEN, *OTHERS}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -77,3 +79,24 @@ def test_two_ranks_see_what_one_sees(folder: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-2000:]
         found.append(done.stdout.split()[0])
     assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_one_graph(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANOAUG_CACHE", str(tmp_path))
+    # A second one where the epoch, a plain number, changes; then none.
+    assert loaded("with_compile").main(folder, epochs=4, backend="aot_eager") <= 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_command_line_of_lightning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("lightning", "jsonargparse"):
+        pytest.importorskip(name)
+    monkeypatch.setenv("ANOAUG_CACHE", str(tmp_path))
+    config = str(FOLDER / "lightning.yaml")
+    example = loaded("with_lightning_cli")
+    assert example.main(["fit", "--config", config, "--data.folder", str(folder)]) <= COUNT

@@ -299,3 +299,19 @@ def test_draem_trains_two_steps(models: Any, textures: Path) -> None:
         loss.backward()
         optimiser.step()
     assert torch.isfinite(loss)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_example_runs(
+    models: Any, textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.examples.test_loaders import loaded
+
+    pillow = pytest.importorskip("PIL.Image")
+    good = tmp_path / "product" / "train" / "good"
+    good.mkdir(parents=True)
+    for number, image in enumerate(make_images(2)):
+        pillow.fromarray(image.permute(1, 2, 0).numpy()).save(good / f"{number}.png")
+    monkeypatch.chdir(tmp_path)  # anomalib writes its results there
+    assert "augmenter" in loaded("with_anomalib").main(tmp_path / "product", textures, steps=1)

@@ -125,3 +125,10 @@ def test_bad_input_is_refused() -> None:
     pytest.importorskip("ray")
     with pytest.raises(ValueError, match="actors: expected a whole number"):
         door.generate("nowhere", "out", actors=0)
+
+
+@pytest.mark.slow
+def test_the_example_runs(ray: Any, folder: Path, tmp_path: Path) -> None:
+    from tests.examples.test_loaders import loaded
+
+    assert loaded("with_ray").main(folder, tmp_path / "out", n=4, actors=1) == 4
