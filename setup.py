@@ -75,7 +75,7 @@ setup(
     ],
     packages=packages,
     package_dir={KERNELS: "kernels"},
-    package_data={"anoaug": ["py.typed"]},
+    package_data={"anoaug": ["py.typed", "methods/figures.json"]},
     include_package_data=False,
     zip_safe=False,
     python_requires=">=3.10",

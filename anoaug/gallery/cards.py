@@ -163,12 +163,29 @@ def _told(method: methods.Method, rows: tuple[Row, ...], note: str) -> Card:
             **{key: tuple(known[key]) for key in ("surfaces", "defects", "needs")},
             "mask": (known["mask"],),
         },
-        facts=(("matches", known["matches"]), ("its mask", methods.MASKS[known["mask"]])),
+        facts=(
+            ("matches", known["matches"]),
+            ("its mask", methods.MASKS[known["mask"]]),
+            *_speed(method.name),
+        ),
         lists=tuple((head, sentences) for head, sentences in lists if sentences),
         parameters=parameters(method.build, known["defaults"]),
         rows=rows,
         note=note,
     )
+
+
+def _speed(name: str) -> Iterator[tuple[str, str]]:
+    """What was measured, if anything was."""
+    measured = methods.figures()
+    rates = measured["methods"].get(name, {})
+    heads = {"anoaug-compiled": "compiled", "anoaug": "auto", "original": "the original"}
+    told = [f"{head} {rates[key]:,.0f}" for key, head in heads.items() if key in rates]
+    if told:
+        yield (
+            "images/s",
+            f"{', '.join(told)} (256 x 256, one thread of {measured['about']['machine']})",
+        )
 
 
 def _sentences(value: Any) -> tuple[str, ...]:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import checks
@@ -248,3 +252,16 @@ def describe(name: str) -> dict[str, Any]:
         "categories": {name: dict(own) for name, own in chosen.categories.items()},
         "common": common_keywords(),
     }
+
+
+@functools.lru_cache(maxsize=1)
+def figures() -> dict[str, Any]:
+    """How fast the methods were found to be; ``benchmarks.run --suite methods`` writes the file.
+
+    Returns:
+        ``about`` (machine, threads, date, commit), and ``methods``: by name images/s at 256 x 256,
+        by ``anoaug`` (``backend="auto"``), ``anoaug-compiled``, of some ``numpy`` (a peer of ours,
+        image by image) and ``original`` (the public code's own figure on a like machine).
+    """
+    known: dict[str, Any] = json.loads((Path(__file__).parent / "figures.json").read_text("utf-8"))
+    return known

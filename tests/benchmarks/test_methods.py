@@ -105,7 +105,7 @@ def test_parts_are_clocked_within_the_call(monkeypatch, tmp_path: Path, capsys) 
 
 def record_of(names: list[str], size: int = 256) -> dict:
     lines = [
-        {"case": name, "provider": provider, "device": "cpu", "images_per_second": rate,
+        {"case": name, "provider": provider, "device": "cpu", "cpu_median": 32 / rate,
          "parameters": {"size": size, "batch": 32, "original_ms_at_256": 20.0}}
         for name in names for provider, rate in (("anoaug", 50.04), ("anoaug-compiled", 500.0))
     ]  # fmt: skip

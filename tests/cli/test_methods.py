@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,11 +49,44 @@ def test_methods_as_json_carry_defaults_and_deviations(run):
     assert len(found["draem"]["deviations"]) > 0
 
 
+HEADS = [
+    "name",
+    "family",
+    "mask",
+    "needs",
+    "auto",
+    "compiled",
+    "original",
+    "surfaces",
+    "defects",
+    "paper",
+]
+
+
 def test_methods_as_markdown_are_a_table(run):
     lines = run("methods", "--markdown").out.splitlines()
-    assert lines[0] == "| name | family | mask | needs | surfaces | defects | paper |"
-    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
+    assert lines[0] == f"| {' | '.join(HEADS)} |"
+    assert lines[1] == f"| {' | '.join(['---'] * len(HEADS))} |"
     assert [line.split("`")[1] for line in lines[2:]] == methods.list_methods()
+
+
+def test_the_readme_has_this_table(run):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("writes this table -->\n")[2].partition("<!-- /methods -->")[0]
+    assert table == run("methods", "--markdown").out, (
+        "paste what `anoaug methods --markdown` prints"
+    )
+
+
+def test_figures_are_those_of_the_benchmark(run):
+    known = methods.figures()
+    assert {"machine", "threads", "created", "rev", "what"} == set(known["about"])
+    assert set(known["methods"]) <= set(methods.list_methods())
+    rates = known["methods"]["nsa"]
+    row = next(line for line in run("methods", "--markdown").out.splitlines() if "`nsa`" in line)
+    cells = [cell.strip() for cell in row.split("|")][5:8]
+    wanted = (rates["anoaug"], rates["anoaug-compiled"], rates["original"])
+    assert cells == [f"{rate:,.0f}" for rate in wanted]
 
 
 def test_a_bar_in_a_cell_is_escaped():
