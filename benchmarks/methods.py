@@ -152,8 +152,8 @@ def write_figures(entry: dict[str, Any], path: Path = FIGURES) -> Path:
     about = {
         "machine": entry["machine"]["cpu"], "threads": entry["threads"],
         "created": entry["created"], "rev": entry["commit"]["rev"],
-        "what": "images per second of CPU time at 256 x 256, every image anomalous; original: the public code's own "
-        "figure on one thread of a like machine",
+        "what": "images per second of CPU time at 256 x 256, every image anomalous; "
+        "original: the public code's own figure on one thread of a like machine",
     }  # fmt: skip
     missing = [name for name in registry.list_methods() if name not in figures]
     if missing:
