@@ -177,3 +177,21 @@ def grid(
             "does prefix= count the class and register tokens?"
         )
     return Grid(layout, rows, positions, channels, size, prefix)
+
+
+def alike(name: str, value: Any, features: Tensor, times: int = 1) -> Tensor:
+    """Refuse a tensor that is not like the features, or has not ``times`` their rows.
+
+    Raises:
+        TypeError: Not a tensor.
+        ValueError: Another shape or device.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    expected = [times * features.shape[0], *features.shape[1:]]
+    if list(value.shape) != expected or value.device != features.device:
+        raise ValueError(
+            f"{name}: expected {expected} on {features.device} like the features, got "
+            f"{list(value.shape)} on {value.device}"
+        )
+    return value

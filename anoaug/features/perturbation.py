@@ -111,7 +111,7 @@ class Perturbation(nn.Module):
         self.layout = layout
         if layout is not None:
             checks.one_of("layout", layout, tuple(layouts.LAYOUTS))
-        self.prefix = prefix
+        self.prefix = checks.whole("prefix", prefix, 0)
         self.backend = checks.one_of("backend", backend or default_backend(), BACKENDS)
         self._looked = False
         self._numbering = Numbering(seed)
@@ -153,7 +153,8 @@ class Perturbation(nn.Module):
             epoch: Epoch in [0, 2**32).
             category: int64 ``[B]`` on the host, for methods that were fitted per category.
             size: Height and width of the grid, for tokens and rows.
-            noise: Standard normal noise like the features instead of drawn one, for tests.
+            noise: Standard normal noise like the features instead of drawn one, for tests; of
+                methods that duplicate for both copies.
             number: What :meth:`number` gave, instead of index and epoch.
             layer: Makes the randomness another's: a name, where several layers share indices.
             given: What the method takes beyond these, see its class.
@@ -187,7 +188,10 @@ class Perturbation(nn.Module):
             seen = grid.view(features)
             self._look(seen)
             wide = seen.to(torch.promote_types(seen.dtype, torch.float32)) if self.widens else seen
-            drawn = None if noise is None else grid.view(noise)
+            drawn = None
+            if noise is not None:
+                twice = isinstance(noise, Tensor) and len(noise) == 2 * len(features)
+                drawn = grid.view(layouts.alike("noise", noise, features, 2 if twice else 1))
             drawn = drawn if drawn is None or not self.widens else drawn.to(wide.dtype)
             made = self.perturb(
                 Site(

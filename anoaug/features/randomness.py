@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import checks, rng
 
 _library = torch.library.Library("anoaug", "FRAGMENT")
 _library.define("feature_keys(Tensor index, Tensor state, str stream) -> Tensor")
@@ -93,16 +94,26 @@ def sample_beta(
 
 
 def keys(
-    seed: int, index: Tensor, *, epoch: int = 0, stream: str = "features", device: str = "cpu"
+    seed: int,
+    index: Tensor | Sequence[int],
+    *,
+    epoch: int = 0,
+    stream: str = "features",
+    device: str | torch.device = "cpu",
 ) -> Tensor:
     """The ``rng=`` of functional ops: a key for every sample, int64 ``[G, 2]``.
 
     Args:
         seed: 64-bit seed.
-        index: int64 ``[G]`` sample indices on the host.
+        index: ``[G]`` sample indices on the host.
         epoch: Epoch, or step, in [0, 2**32).
         stream: What the randomness is for; give each op of a pipeline its own.
         device: Where the features are.
+
+    Raises:
+        TypeError, ValueError: Indices on CUDA, of another shape or no integers; another epoch.
     """
+    named = checks.host_rows("index", index, len(index))
+    checks.whole("epoch", epoch, 0, (1 << 32) - 1)
     state = torch.tensor([rng.signed64(seed), epoch], dtype=torch.int64, device="cpu")
-    return sample_keys((index, state), stream, torch.device(device))
+    return sample_keys((named, state), stream, torch.device(device))

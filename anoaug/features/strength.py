@@ -65,6 +65,31 @@ class Strength(NamedTuple):
         return self.value, None, deviation.detach().to(features.device, torch.float32)
 
 
+# A normal number lies beyond this once in 1e15; Philox words give none.
+_REACH = 8.0
+
+
+def refuse_overflow(unit: str, value: float, features: Tensor, growth: float = 1.0) -> None:
+    """Refuse noise that the features' dtype cannot hold, whatever the features are.
+
+    Args:
+        unit: ``"sigma"`` or ``"radius"``; others hang on what is not known here and pass.
+        value: In that unit.
+        features: ``[..., C]``, in the dtype that is stored.
+        growth: By how much the strongest noise of a mixture is stronger.
+
+    Raises:
+        ValueError: See there.
+    """
+    reach = {"sigma": _REACH, "radius": 1.0}.get(unit, 0.0)
+    most = torch.finfo(features.dtype).max
+    if value * growth * reach >= most:
+        raise ValueError(
+            f"{unit}: expected noise below {most:g}, the largest {features.dtype}, got {unit}="
+            f"{value * growth:g}; are the features' units those of the noise?"
+        )
+
+
 def strength(
     sigma: float | None = None,
     radius: float | None = None,

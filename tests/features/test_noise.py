@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from anoaug import features
-from anoaug.features import ops
+from anoaug.features import functional, ops
 from anoaug.features.functional import gaussian_noise, noise_levels
 from anoaug.features.strength import strength
 from anoaug.reference.features import gaussians, rounding
@@ -306,3 +307,27 @@ def test_bad_input_is_refused() -> None:
         gaussian_noise(x, None, rng, z=1.0, deviation=torch.ones(3))
     with pytest.raises(ValueError, match="sigma"):
         strength(sigma=-1.0)
+    with pytest.raises(ValueError, match=r"noise: expected \[2, 3, 4\]"):
+        gaussian_noise(x, None, rng, sigma=1.0, noise=torch.zeros(2, 4, 3))
+
+
+@pytest.mark.parametrize("unit", ["sigma", "radius"])
+def test_noise_above_what_the_dtype_holds_is_refused(unit: str) -> None:
+    x, rng = torch.zeros(2, 3, 4, dtype=torch.float16), keys(2)
+    centre = torch.ones(4, dtype=torch.float16)
+    calls: list[Callable[..., Any]] = [gaussian_noise, functional.annulus_noise]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"{unit}: expected noise below 65504"):
+            call(x, None, rng, **{unit: 7e4})
+        assert call(x, None, rng, **{unit: 50.0})[0].isfinite().all()
+        assert call(x.float(), None, rng, **{unit: 7e4})[0].isfinite().all()
+    with pytest.raises(ValueError, match="got sigma=10000"):
+        gaussian_noise(x, None, rng, sigma=1e3, mixture=2, growth=10.0)
+    with pytest.raises(ValueError, match="sigma: expected noise below"):
+        functional.masked_gaussian(x, torch.ones(4, 3), keys(4), sigma=7e4)
+    with pytest.raises(ValueError, match="sigma: expected noise below"):
+        functional.distance_scaled_noise(x, None, rng, centres=centre, sigma=7e4)
+    with pytest.raises(ValueError, match="radius: expected noise below"):
+        functional.annulus_project(x, None, rng, r_lo=7e4)
+    with pytest.raises(ValueError, match="expected noise below"):
+        features.create("simplenet", seed=0, **{unit: 7e4})(x)

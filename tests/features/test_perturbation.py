@@ -91,3 +91,18 @@ def test_bad_input_is_refused(maps: Tensor) -> None:
         features.create("simplenet", sigmma=0.1)
     with pytest.raises(TypeError, match="takes no discriminator="):
         perturb(maps, discriminator=None)
+    with pytest.raises(ValueError, match=r"noise: expected \[2, \d, 5, 4\]"):
+        perturb(maps, noise=maps.transpose(2, 3))
+    with pytest.raises(ValueError, match="prefix: expected a whole number from 0 on"):
+        features.create("simplenet", prefix=-1)
+
+
+def test_keys_take_what_loaders_give_and_refuse_the_rest() -> None:
+    expected = features.keys(3, torch.tensor([5, 7]), epoch=2)
+    assert torch.equal(features.keys(3, [5, 7], epoch=2), expected)
+    with pytest.raises(TypeError, match="index: expected integers"):
+        features.keys(3, torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="index: expected one number per sample"):
+        features.keys(3, torch.tensor([[5], [7]]))
+    with pytest.raises(ValueError, match="epoch: expected a whole number"):
+        features.keys(3, [5], epoch=-1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import checks
 from ..ops import feature_noise
 from ..ops.rows import feature_distances, feature_noise_lengths, rows
+from ..strength import refuse_overflow
 from .door import beside, number, opened
 from .shells import ON_ZERO
 
@@ -127,6 +128,7 @@ def distance_scaled_noise(
     checks.probability("k", k)
     size = number("sigma", sigma, 0.0)
     call = opened(features, mask, rng, layout, prefix, noise, backend)
+    refuse_overflow("sigma", size, call.values)
     other, table = beside("centres", centres, call, index)
     values = call.values.detach()
     far = feature_distances(values, other.detach(), table, call.backend)

@@ -76,28 +76,11 @@ def opened(
     name = checks.one_of("backend", backend or default_backend(), BACKENDS)
     drawn = None
     if noise is not None:
-        drawn = grid.view(alike("noise", noise, features))
+        drawn = grid.view(layouts.alike("noise", noise, features))
     keys = None
     if rng is not None or (random and noise is None):
         keys = checked_rng(rng, grid, features)
     return Call(features, grid, grid.view(features), inside, keys, drawn, name)
-
-
-def alike(name: str, value: Any, features: Tensor) -> Tensor:
-    """Refuse a tensor that is not like the features.
-
-    Raises:
-        TypeError: Not a tensor.
-        ValueError: Another shape or device.
-    """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-    if value.shape != features.shape or value.device != features.device:
-        raise ValueError(
-            f"{name}: expected {list(features.shape)} on {features.device} like the features, got "
-            f"{list(value.shape)} on {value.device}"
-        )
-    return value
 
 
 def beside(name: str, value: Any, call: Call, index: Any = None) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import checks
 from ...ops import BACKENDS, default_backend
 from .. import layouts, masks, ops
+from ..strength import refuse_overflow
 from .noise import ROUNDINGS, checked_rng
 
 
@@ -102,6 +103,7 @@ def masked_gaussian(
     twice = grid._replace(groups=2 * grid.groups)
     keys = checked_rng(rng, twice, features)
     strength, _ = checks.interval("sigma", sigma, 0.0)
+    refuse_overflow("sigma", strength, features)
     if raw is not None and (raw.shape != features.shape or raw.dtype != features.dtype):
         raise ValueError(
             f"raw: expected {features.dtype} {list(features.shape)} like the features, got "
@@ -124,9 +126,10 @@ def masked_gaussian(
         given = twice.flat("mask", mask, features)
     height, width = grid.size or (1, grid.positions)
     seen = None if raw is None else grid.view(raw)
+    drawn = None if noise is None else twice.view(layouts.alike("noise", noise, features, 2))
     moved, second, union, found = ops.feature_duplicates(
         grid.view(features), seen, keys, given, table, banks, program, allowed, defects, labels,
-        None if noise is None else twice.view(noise), height, width, strength, full, overlap, bad,
+        drawn, height, width, strength, full, overlap, bad,
         rounding == "stochastic", name,
     )  # fmt: skip
     return Duplicates(

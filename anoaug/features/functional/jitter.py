@@ -11,6 +11,7 @@ from ... import checks
 from ...reference import features as reference
 from ...rng import gaussian_pair, uniform
 from ..ops.rows import rows
+from ..strength import refuse_overflow
 from ..strength import strength as one_strength
 from .door import Call, number, opened
 
@@ -144,6 +145,7 @@ def annulus_noise(
     """
     chosen = one_strength(sigma, radius, ratio)
     call = opened(features, mask, rng, layout, prefix, noise, backend)
+    refuse_overflow(chosen.unit, chosen.value, call.values)
     channels = max(call.grid.channels, 1)
     wide = torch.promote_types(call.values.dtype, torch.float32)
     length: Tensor | float = chosen.value

@@ -11,7 +11,7 @@ from ... import checks
 from ...ops import BACKENDS, default_backend
 from ...reference.features import noise as reference
 from .. import layouts, ops
-from ..strength import Strength
+from ..strength import Strength, refuse_overflow
 from ..strength import strength as one_strength
 
 ROUNDINGS = ("nearest", "stochastic")
@@ -77,11 +77,12 @@ def gaussian_noise(
     values = grid.view(features)
     if noise is not None and rng is None and mixture == 1:
         rng = torch.zeros(grid.groups, 2, dtype=torch.int64, device=features.device)
+    refuse_overflow(chosen.unit, chosen.value, values, max(growth ** (mixture - 1), 1.0))
     number, gain, spread = chosen.factors(values, deviation)
+    drawn = None if noise is None else grid.view(layouts.alike("noise", noise, features))
     moved = ops.feature_noise(
         values, checked_rng(rng, grid, features), inside, gain, spread,
-        None if noise is None else grid.view(noise), number, mixture, float(growth),
-        rounding == "stochastic", name,
+        drawn, number, mixture, float(growth), rounding == "stochastic", name,
     )  # fmt: skip
     shown = values.new_ones(values.shape[:2], dtype=torch.bool) if inside is None else inside
     return grid.restore(moved, features), grid.shaped(shown)

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ... import checks
+from ..layouts import alike
 from ..ops.rows import rows
-from .door import alike, beside, number, opened
+from ..strength import refuse_overflow
+from .door import beside, number, opened
 
 ON_ZERO = ("direction", "stay")
 # The papers' own, in float32: half precision would lose it.
@@ -115,6 +117,8 @@ def annulus_project(
         raise ValueError(f"r_hi: expected at least r_lo = {low:g}, got {high:g}")
     floor = number("eps", eps, 0.0)
     call = opened(features, mask, rng, layout, prefix, noise, backend, random=random)
+    if isinstance(low, float):
+        refuse_overflow("radius", low, call.values)
     centre = call.values.new_zeros(call.grid.channels) if base is None else base
     other, table = beside("base", centre, call, index)
     moved = rows(
