@@ -61,6 +61,8 @@ def interval(
     if len(pair) != 2 or not all(isinstance(v, Real) for v in pair):
         raise TypeError(f"{name}: expected a number or a pair (low, high), got {value!r}")
     first, second = float(pair[0]), float(pair[1])
+    if math.isnan(first) or math.isnan(second):
+        raise ValueError(f"{name}: expected a number or a pair (low, high), got {value!r}")
     if not first <= second:
         raise ValueError(
             f"{name}: expected (low, high) with low <= high, got {value!r}; swap the two"

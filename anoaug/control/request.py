@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -94,7 +94,7 @@ class Control:
         self._set("location", self._location(self.location))
         if self.unit is not None:
             checks.one_of("unit", self.unit, UNITS)
-        if isinstance(self.variation, Real):
+        if isinstance(self.variation, Real) and not isinstance(self.variation, bool):
             self._set("variation", Variation(float(self.variation)))
         if self.variation is not None and not isinstance(self.variation, Variation):
             raise TypeError(
@@ -117,11 +117,13 @@ class Control:
             known = values[~values.isnan()]
             least, most = (float(known.min()), float(known.max())) if len(known) else (high, low)
             _refuse_outside(name, (least, most) if len(known) else (), value)
+            _refuse_parts(name, known, value)
             return values
+        if isinstance(value, (bool, str)):
+            raise TypeError(f"{name}: expected a number or a pair (low, high), got {value!r}")
         pair = checks.interval(name, value, low, high)
         _refuse_outside(name, pair, value)
-        if name == "count" and pair != (int(pair[0]), int(pair[1])):
-            raise ValueError(f"count: expected whole numbers, got {value!r}")
+        _refuse_parts(name, pair, value)
         return pair
 
     def _names(self, name: str, value: Any) -> Any:
@@ -137,7 +139,8 @@ class Control:
             return value
         if value is None:
             return None
-        values = (value,) if isinstance(value, (str, int)) else tuple(value)
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        values = tuple(value) if several else (value,)
         if not values or not all(
             isinstance(one, (str, int)) and not isinstance(one, bool) for one in values
         ):
@@ -149,6 +152,12 @@ class Control:
         if value is None:
             return None
         if isinstance(value, (Tensor, np.ndarray)):
+            if value.ndim == 1:
+                raise ValueError(
+                    f"location: expected points [B, 2], boxes [B, 4] or a map [1 or B, 1, H, W], "
+                    f"got {list(value.shape)}; a place for all samples is a tuple: "
+                    "location=(0.5, 0.5)"
+                )
             values = _on_host("location", value, (2, 4))
             if values.dim() == 4:
                 return _checked_map(values)
@@ -160,6 +169,12 @@ class Control:
             boxes = values if values.shape[1] == 4 else values.repeat(1, 2)
             if torch.compiler.is_compiling():
                 return boxes
+            free = boxes.isnan()
+            if bool((free.any(1) & ~free.all(1)).any()):
+                raise ValueError(
+                    "location: expected samples of which all numbers are NaN, which leaves them "
+                    "their law, or none, got some of each; a box (0, x0, 1, x1) leaves the height"
+                )
             for box in boxes[~boxes.isnan().any(1)].tolist():  # host: refused elsewhere
                 _check_box(box, box)
             return boxes
@@ -168,6 +183,8 @@ class Control:
                 "location: expected a point (y, x), a box (y0, x0, y1, x1), in shares of the "
                 f"image, or a tensor, got {value!r}"
             )
+        if not all(isinstance(one, Real) for one in value):
+            raise TypeError(f"location: expected numbers, got {value!r}")
         box = tuple(float(one) for one in value) * (4 // len(value))
         _check_box(box, value)
         return box
@@ -220,6 +237,10 @@ class Control:
         return f"Control({', '.join(told)})"
 
 
+# Not asked of dataclasses in a call: torch.compile traces one.
+FIELDS = tuple(field.name for field in dataclasses.fields(Control))
+
+
 def as_control(value: Any, by_sample: bool = True) -> Control | None:
     """A control from what a user gave: a Control, a mapping of its fields, True for none yet.
 
@@ -235,11 +256,10 @@ def as_control(value: Any, by_sample: bool = True) -> Control | None:
     if value is True:
         return Control()
     if isinstance(value, Mapping):
-        known = [field.name for field in dataclasses.fields(Control)]
         for name in value:
-            if name not in known:
+            if name not in FIELDS:
                 raise ValueError(
-                    f"control: {name!r} is no field of it; {checks.nearest(str(name), known)}"
+                    f"control: {name!r} is no field of it; {checks.nearest(str(name), FIELDS)}"
                 )
         value = Control(**value)
     if not isinstance(value, Control):
@@ -257,7 +277,11 @@ def as_control(value: Any, by_sample: bool = True) -> Control | None:
 
 def _on_host(name: str, value: Any, dims: tuple[int, ...], whole: bool = False) -> Tensor:
     """A float64 tensor (or int64) on the host, of so many dimensions."""
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected numbers, got an array of {value.dtype}")
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+    if tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        raise TypeError(f"{name}: expected numbers, got {tensor.dtype}")
     if tensor.device.type != "cpu":
         raise ValueError(
             f"{name}: expected a CPU tensor, got one on {tensor.device}; laws read it on the host, "
@@ -268,7 +292,7 @@ def _on_host(name: str, value: Any, dims: tuple[int, ...], whole: bool = False) 
             f"{name}: expected one value per sample, {' or '.join(map(str, dims))} dimensions, got "
             f"{list(tensor.shape)}"
         )
-    if whole and (tensor.dtype.is_floating_point or tensor.dtype == torch.bool):
+    if whole and tensor.dtype.is_floating_point:
         raise TypeError(f"{name}: expected whole numbers, got {tensor.dtype}; use .long()")
     return tensor.detach().to(torch.int64 if whole else torch.float64)
 
@@ -282,6 +306,12 @@ def _refuse_outside(name: str, ends: Any, value: Any) -> None:
             f"{name}: expected numbers in {interval}, got {str(value)[:80]}; "
             "NaN leaves a sample its law"
         )
+
+
+def _refuse_parts(name: str, numbers: Any, value: Any) -> None:
+    """Refuse a count that is no whole number."""
+    if name == "count" and any(float(one) % 1 for one in numbers):
+        raise ValueError(f"count: expected whole numbers, got {str(value)[:80]}")
 
 
 def _check_box(box: Sequence[float], value: Any) -> None:

@@ -395,3 +395,12 @@ def test_the_op_s_schema_holds() -> None:
     # Keys read as numbers may be NaN, which equals nothing: values are not compared.
     static = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.anoaug.sample.default, arguments, test_utils=static)
+
+
+@pytest.mark.slow
+def test_a_dict_at_a_call_compiles_whole_too() -> None:
+    synth, control = method("draem"), {"location": (0.1, 0.2, 0.6, 0.7)}
+    compiled = torch.compile(synth, fullgraph=True, backend="eager")
+    plain = synth(images(), index=torch.arange(B), epoch=0, control=control)
+    traced = compiled(images(), index=torch.arange(B), epoch=0, control=control)
+    assert torch.equal(plain.image, traced.image) and torch.equal(plain.mask, traced.mask)

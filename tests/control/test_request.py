@@ -35,6 +35,10 @@ from tests.control.making import B, called, method
         ({"location": torch.ones(1, 3, 4, 4)}, "a map"),
         ({"location": torch.ones(2, 3)}, "points"),
         ({"unit": "grey"}, "unit: expected one of"),
+        ({"size": float("nan")}, "size: expected a number or a pair .*got nan$"),
+        ({"count": torch.tensor([1.0, 1.5])}, "count: expected whole numbers"),
+        ({"location": np.array([0.5, 0.5])}, "a place for all samples is a tuple"),
+        ({"location": torch.tensor([[0.5, torch.nan]])}, "all numbers are NaN"),
     ],
 )
 def test_values_out_of_range_are_refused(fields: dict[str, Any], message: str) -> None:
@@ -51,10 +55,17 @@ def test_values_out_of_range_are_refused(fields: dict[str, Any], message: str) -
         {"kind": torch.tensor([0.5])},
         {"shape": np.array([0.5])},
         {"variation": "much"},
+        {"variation": True},
+        {"size": True},
+        {"size": torch.ones(2, dtype=torch.bool)},
+        {"size": torch.ones(2, dtype=torch.complex64)},
+        {"size": np.array(["large", "small"])},
+        {"location": ("left", "top")},
+        {"location": (None, 0.5)},
     ],
 )
 def test_other_types_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=f"{next(iter(fields))}: expected"):
         anoaug.Control(**fields)
 
 
