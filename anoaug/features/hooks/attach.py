@@ -91,7 +91,8 @@ def attach(
     One forward pass draws once. What checkpointing computes again in backward gets the same noise,
     if backward runs before the hooks are removed or switched. A layer that a pass calls several
     times gets the same noise each time. One layer gets what a call of ``perturb`` with the same
-    index and epoch gives; of several that share one, each draws from a stream of its own name.
+    index and epoch gives; of several whose perturbations would draw alike, being one or of one
+    method and seed, each draws from a stream of its own name.
     Layers without an index are numbered one after the other.
 
     Args:
@@ -138,13 +139,14 @@ def attach(
     targets.refuse_compiled(model, pairs)
     context = Context()
     steps = Steps(context, pairs, missing, copies)
-    shared = {id(one) for one in pairs.values() if sum(p is one for p in pairs.values()) > 1}
+    earlier = [one for handle in attached(model) for one in handle.perturbs.values()]
+    laws = [_draws(one) for one in (*pairs.values(), *earlier)]
     known = dict(model.named_modules())
     begin, end = BeginHook(steps), EndHook(steps)
     begin.number = model.register_forward_pre_hook(begin, prepend=True).id
     for name, one in pairs.items():
         context.outputs[name] = Output()
-        salt = name if id(one) in shared else ""
+        salt = name if laws.count(_draws(one)) > 1 else ""
         settings = Settings(element, rule or one.mask_rule, size, grow, salt, _tokens(model))
         layer = LayerHook(name, steps, one, context.outputs[name], settings)
         layer.number = known[name].register_forward_hook(layer, prepend=prepend).id
@@ -187,6 +189,11 @@ def _pairs(model: nn.Module, target: Any, perturb: Any) -> dict[str, Perturbatio
     if not wanted:
         raise ValueError("attach: expected at least one layer, got none")
     return {name: wanted[name] for name, _ in model.named_modules() if name in wanted}
+
+
+def _draws(perturb: Perturbation) -> tuple[str, int]:
+    """What two perturbations have in common that would draw the same for one index."""
+    return perturb.stream, perturb._numbering.seed
 
 
 def _tokens(model: nn.Module) -> tuple[int, int] | None:

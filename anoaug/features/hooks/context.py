@@ -123,7 +123,10 @@ class Context:
 
     @property
     def batch(self) -> dict[str, FeatureBatch]:
-        """The :class:`FeatureBatch` of every layer that ran in the last pass, by name."""
+        """The :class:`FeatureBatch` of every layer that ran in the last pass, by name.
+
+        Its ``features`` are what the layer returned: activations in place overwrite them.
+        """
         return {n: one.made for n, one in self.outputs.items() if one.made is not None}
 
     @property

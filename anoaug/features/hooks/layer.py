@@ -131,9 +131,12 @@ class LayerHook(Hook):
             made = self._perturbed(features, step.inputs, working, step)
             if again:
                 return replaced(output, self.settings.element, made.features)
-        self.output.made = made
         if not working:
+            # The layer's own output, which an activation in place may overwrite.
+            kept = features.clone()
+            self.output.made = made._replace(features=kept, clean=kept)
             return None
+        self.output.made = made
         if made.features.shape[0] != features.shape[0] and not self.settings.grow:
             raise ValueError(
                 f"expected as many rows as the layer's {features.shape[0]}, got "

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from anoaug import features
+from anoaug.features import Perturbation
 
 from .nets import Block, Pair, ResNet, Several, ViT, images, masks, noise
 
@@ -49,7 +50,10 @@ def test_clean_features_survive_an_activation_in_place(net: ResNet) -> None:
     clean = output_of(net, "layer1.0.conv1", images())
     assert (clean < 0).any()
     with features.attach(net, "layer1.0.conv1", noise()) as handle:
-        net(images())
+        expected = net(images())
+        assert torch.equal(handle.context.clean, clean)
+        handle.perturbs["layer1.0.conv1"].eval()
+        assert not torch.equal(net(images()), expected)
     assert torch.equal(handle.context.clean, clean)
 
 
@@ -87,12 +91,28 @@ def test_a_dict_gives_each_layer_its_own(net: ResNet) -> None:
     assert not torch.equal(batch["layer3"].features, batch["layer3"].clean)
 
 
-def test_layers_that_share_a_perturbation_draw_on_their_own() -> None:
+@pytest.mark.parametrize("targets", [{"*": noise()}, {"0": noise(), "1": noise()}])
+def test_layers_whose_perturbations_draw_alike_draw_on_their_own(
+    targets: dict[str, Perturbation],
+) -> None:
     net = nn.Sequential(nn.Identity(), nn.Identity())
-    with features.attach(net, "*", noise()) as handle:
+    with features.attach(net, targets) as handle:
         handle.context.set(**NUMBER)
         net(images())
     first, second = handle.context.batch.values()
+    assert not torch.allclose(first.features - first.clean, second.features - second.clean)
+
+
+def test_a_later_attachment_draws_on_its_own() -> None:
+    net = nn.Sequential(nn.Identity(), nn.Identity())
+    one = features.attach(net, "0", noise())
+    with one, features.attach(net, "1", noise()) as other:
+        one.context.set(**NUMBER)
+        other.context.set(**NUMBER)
+        net(images())
+        first, second = one.context.batch["0"], other.context.batch["1"]
+        expected = noise()(first.clean, **NUMBER)
+    assert torch.equal(first.features, expected.features)
     assert not torch.allclose(first.features - first.clean, second.features - second.clean)
 
 
