@@ -154,7 +154,9 @@ def warmed(
     plane = torch.zeros((len(images), 1, *images.shape[2:]), dtype=torch.uint8, device=device)
     given = {name: plane for name in synth._binding.slots if name != "foreground"}
     given |= {name: images for name in synth._binding.pictures}
-    bare = synth.foreground is None and "foreground" in synth._binding.slots
+    finder = synth.foreground
+    # What one by category finds depends on what no blank image has.
+    bare = finder.by_category if finder is not None else "foreground" in synth._binding.slots
     index = range(len(images))
     drawn = synth._drawn(images, synth._numbering(index, 0, len(images)), None)
     looked = synth._checked

@@ -97,6 +97,15 @@ def _described(value: Any) -> str:
     return f"{kind}; make the synthesizer in Python, or leave it out and set it afterwards"
 
 
+def kept(value: Any) -> Any:
+    """A value whose containers are ours, so that what was said stays if the caller's change."""
+    if type(value) is dict:
+        return {key: kept(one) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(kept(one) for one in value)
+    return value
+
+
 def call_of(said: tuple[Any, tuple[Any, ...], Mapping[str, Any]], now: Any) -> dict[str, Any]:
     """The config of a call: of what (a class or a function's path), with what, what changed."""
     called, arguments, keywords = said
@@ -125,8 +134,9 @@ def from_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
 
     Raises:
         TypeError: No dict, or keywords that do not fit.
-        ValueError: Neither ``method`` nor ``_target_``, a target that is not anoaug's, or a file
-            of another kind.
+        ValueError: Neither ``method`` nor ``_target_`` or both, a target that is not anoaug's, or a
+            file of another kind.
+        OSError: No such file.
         ImportError: A YAML file, and no PyYAML.
 
     Example:
@@ -141,6 +151,11 @@ def from_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
             f"config: expected a dict or a path, got {type(config).__name__}; "
             "{'method': 'draem', 'p': 0.5} is one"
         )
+    if METHOD in config and TARGET in config:
+        raise ValueError(
+            f"config: expected 'method' or '_target_', got both, {config[METHOD]!r} and "
+            f"{config[TARGET]!r}; leave one out"
+        )
     if METHOD not in config and TARGET not in config:
         raise ValueError(
             f"config: expected 'method' or '_target_' in it, got {sorted(map(str, config))}; "
@@ -150,10 +165,11 @@ def from_config(config: Mapping[str, Any] | str | os.PathLike[str]) -> Any:
 
 
 def _read(path: Path) -> Any:
-    if path.suffix not in (".json", ".yaml", ".yml"):
+    kind = path.suffix.lower()
+    if kind not in (".json", ".yaml", ".yml"):
         raise ValueError(f"config: expected a .json, .yaml or .yml file, got {str(path)!r}")
     text = path.expanduser().read_text(encoding="utf-8")
-    if path.suffix == ".json":
+    if kind == ".json":
         return json.loads(text)
     return checks.require("yaml", "yaml").safe_load(text)
 

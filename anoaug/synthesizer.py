@@ -84,7 +84,7 @@ class Synthesizer(nn.Module):
     def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
         """Keeps what was said, for :meth:`to_config`."""
         made = super().__new__(cls)
-        object.__setattr__(made, "_said", (cls, arguments, keywords))
+        object.__setattr__(made, "_said", config.kept((cls, arguments, keywords)))
         return made
 
     def __init__(

@@ -152,6 +152,35 @@ def test_values_may_be_configs() -> None:
     assert all(map(torch.equal, drawn(anoaug.from_config(config)), drawn(other)))
 
 
+def test_what_a_control_measures_against_is_said(folder: Path) -> None:
+    for variation in (0.02, prepare.Variation.of(folder, size=48)):
+        control = anoaug.Control(strength=2.0, unit="sigma", variation=variation)
+        assert_twins(anoaug.create("cutpaste", seed=1, p=1.0, control=control))
+    made = prepare.Variation(torch.full((1, 1, 4, 4), 0.1))
+    with pytest.raises(TypeError, match="variation: expected what plain data can say"):
+        made.to_config()
+
+
+@pytest.mark.parametrize(
+    "table", ["realnet", {"bottle": "otsu", "screw": prepare.Foreground("all")}]
+)
+def test_a_foreground_by_category_is_said(table: Any) -> None:
+    where = prepare.ByCategory(table, default="all")
+    synth = anoaug.create("cutpaste", seed=1, p=1.0, foreground=where)
+    assert_twins(synth, category=["bottle", "screw", "nut"])
+
+
+def test_what_was_said_stays_if_the_callers_lists_change() -> None:
+    mean, control = [0.5, 0.4, 0.3], {"size": 0.05}
+    synth = anoaug.create("cutpaste", mean=mean, std=(0.2, 0.2, 0.2), control=control)
+    own = anoaug.Synthesizer(
+        anoaug.Layer(masks.Perlin(), sources.Constant(0.5)), mean=mean, std=[0.2] * 3
+    )
+    mean[0], control["size"] = 0.9, 0.3
+    assert synth.to_config()["mean"] == own.to_config()["mean"] == [0.5, 0.4, 0.3]
+    assert synth.to_config()["control"] == {"size": 0.05}
+
+
 # ---- bad input -----------------------------------------------------------------------------------
 
 
@@ -170,6 +199,8 @@ def test_bad_configs_are_refused() -> None:
         anoaug.from_config(3)
     with pytest.raises(ValueError, match="expected 'method' or '_target_'"):
         anoaug.from_config({"methd": "draem"})
+    with pytest.raises(ValueError, match="got both, 'draem' and 'anoaug.create'"):
+        anoaug.from_config({"method": "draem", "_target_": "anoaug.create"})
     with pytest.raises(ValueError, match="did you mean draem"):
         anoaug.from_config({"method": "dream"})
     with pytest.raises(ValueError, match="did you mean Perlin"):

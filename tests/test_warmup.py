@@ -51,3 +51,8 @@ def test_several_warm_up(several: str) -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="expected rank 4"):
         anoaug.create("cutpaste").warmup((3, 32, 32))
+
+
+def test_a_foreground_by_category_needs_none() -> None:
+    where = anoaug.prepare.ByCategory("realnet")
+    anoaug.create("memseg", foreground=where, seed=0).warmup((1, 3, 32, 32))

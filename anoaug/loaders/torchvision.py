@@ -49,7 +49,8 @@ class AnomalyTransform(_v2.Transform):
         keywords: Of the method, if a name is given.
 
     Raises:
-        TypeError: Neither a synthesizer nor a name, or a sample without an image.
+        TypeError: Neither a synthesizer nor a name, a sample without an image, or a PIL image with
+            a palette, of 16 or of 1 bit, or in CMYK.
         ValueError: A synthesizer with views, a ``normal_transform`` or another output than its
             input; or the label is not where it should be.
     """
@@ -122,6 +123,10 @@ class AnomalyTransform(_v2.Transform):
         return (place,)
 
 
+# Modes of PIL images that come back as they were, and whose numbers are brightness.
+_MODES = ("L", "LA", "RGB", "RGBA", "F")
+
+
 def _places(sample: Any, at: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
     """Every leaf of nested mappings, tuples and lists, by its path."""
     if isinstance(sample, Mapping):
@@ -158,6 +163,12 @@ def _image(places: dict[tuple[Any, ...], Any]) -> tuple[Any, ...]:
 def _batched(image: Any) -> tuple[Tensor, bool]:
     """Images ``(B, C, H, W)``, and whether there was one without a batch axis."""
     if not isinstance(image, Tensor):
+        if image.mode not in _MODES:
+            raise TypeError(
+                f"image: expected a PIL image of mode {', '.join(_MODES)}, got {image.mode}, whose "
+                "numbers are no brightness or that does not come back the same; "
+                "image.convert('RGB') makes one, v2.ToImage() before this transform a tensor"
+            )
         image = _functional.pil_to_tensor(image)
     images = image.as_subclass(Tensor)
     if images.dim() == 3:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import checks
+from .. import checks, config
 from ..checks import one_of
 from ..synthesizer import Synthesizer
 from .inputs import STAND_INS
@@ -202,7 +202,7 @@ def create(name: str, /, **keywords: Any) -> Synthesizer:
                 f"create({name!r}): {keyword!r} is not a keyword of it; {_hint(keyword, known)}"
             )
     made = chosen.build(**{"name": name, **keywords})
-    made._said = ("anoaug.create", (name,), keywords)
+    made._said = ("anoaug.create", (name,), config.kept(keywords))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .. import checks
+from .. import checks, config
 from ..rows import put, sent, taken
 from .byindex import ByIndex
 from .foreground import RULES, Foreground
@@ -56,6 +56,7 @@ class ByCategory:
     by_category: ClassVar[bool] = True
 
     def __init__(self, table: str | Mapping[str, Rule], default: Rule | None = None) -> None:
+        said = config.kept({"table": table, "default": default})
         if isinstance(table, str):
             datasets = PRESETS[checks.one_of("table", table, sorted(PRESETS))]
             table = {name: rule for each in datasets.values() for name, rule in each.items()}
@@ -68,6 +69,16 @@ class ByCategory:
             raise ValueError("table: expected at least one category, got none; give a default=")
         self.table = {name: _rule(f"table[{name!r}]", rule) for name, rule in table.items()}
         self.default = None if default is None else _rule("default", default)
+        self._said = said
+
+    def to_config(self) -> dict[str, Any]:
+        """It as plain data.
+
+        Raises:
+            TypeError: A rule is a function.
+        """
+        said = {name: value for name, value in self._said.items() if value is not None}
+        return config.call_of((type(self), (), said), {})
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks
+from .. import checks, config
 from ..banks import imagefolder
 from .choice import one_product
 
@@ -45,6 +45,7 @@ class Variation:
         if not bool(((std >= 0) & (std <= 1)).all()):
             raise ValueError("std: expected standard deviations in [0, 1]; divide by 255?")
         self.std = std
+        self._of: dict[str, Any] | None = None  # the folder it is of, and how
 
     @classmethod
     @torch.no_grad()
@@ -90,7 +91,25 @@ class Variation:
         variance = (squares / (count - 1)).mean(1, keepdim=True)
         if not by_pixel:
             variance = variance.mean((2, 3), keepdim=True)
-        return cls(variance.sqrt().clamp(max=1.0).to(torch.float32))
+        made = cls(variance.sqrt().clamp(max=1.0).to(torch.float32))
+        if isinstance(images, (str, os.PathLike)):
+            made._of = {"images": os.fspath(images), "size": size, "by_pixel": by_pixel}
+        return made
+
+    def to_config(self) -> dict[str, Any]:
+        """It as plain data: the folder that it is of, or its number.
+
+        Raises:
+            TypeError: A map of tensors, which plain data cannot say.
+        """
+        if self._of is not None:
+            return config.call_of((f"{config.path_of(type(self))}.of", (), self._of), {})
+        if self.by_pixel:
+            raise TypeError(
+                "variation: expected what plain data can say, got a map made of tensors; make it "
+                "of a folder, Variation.of('path'), whose path can be said"
+            )
+        return config.call_of((type(self), (), {"std": float(self.std)}), {})
 
     @property
     def by_pixel(self) -> bool:

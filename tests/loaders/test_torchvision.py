@@ -87,6 +87,13 @@ def test_inside_compose(image: Tensor) -> None:
     assert out["label"].item() == 1 and not (changed & (out["mask"] == 0)).any()
 
 
+@pytest.mark.parametrize("mode", ["P", "1", "CMYK"])
+def test_pil_images_whose_numbers_are_no_brightness_are_refused(mode: str) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    with pytest.raises(TypeError, match=f"image: expected a PIL image of mode .* got {mode}"):
+        door.AnomalyTransform("cutpaste")(pillow.new(mode, (16, 16)))
+
+
 def test_pil_images(image: Tensor) -> None:
     pillow = pytest.importorskip("PIL.Image")
     given = pillow.fromarray(image.permute(1, 2, 0).numpy())
