@@ -37,6 +37,14 @@ def test_the_mask_is_max_pooled_and_its_truth_is_blocky() -> None:
     assert torch.equal(nn.functional.max_pool2d(fine, (32, 16)), out.mask)
 
 
+def test_layers_have_masks_of_their_own() -> None:
+    perturb, maps = made(), drawn(6, 4, 8, 16)
+    alone, one, other = (
+        perturb(maps, index=range(6), epoch=0, layer=layer).mask for layer in ("", "a", "b")
+    )
+    assert not torch.equal(alone, one) and not torch.equal(one, other)
+
+
 def test_half_of_the_images_are_emptied() -> None:
     perturb = made(p=0.5, image=(64, 64))
     out = perturb(drawn(400, 4, 16, 16), index=range(400), epoch=0)

@@ -133,11 +133,12 @@ class Fitted(nn.Module):
         """Give a buffer a value: in place where the shape stays, so that references stay good."""
         old = getattr(self, name)
         with torch.no_grad():
-            if old.shape == value.shape and old.device == value.device:
+            if old.shape == value.shape and old.device == value.device and not _sealed(old):
                 old.copy_(value)
             else:
                 dtype = value.dtype if old.dtype.is_floating_point else old.dtype
-                setattr(self, name, value.detach().to(dtype).clone())
+                fresh = value.detach().to(dtype).clone()
+                setattr(self, name, _opened(fresh))
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *rest: Any, **keywords: Any
@@ -173,6 +174,18 @@ class Fitted(nn.Module):
                 f"features: expected {name} {list(expected)} as {type(self).__name__} was fitted "
                 f"for, got {list(got)}; use the same layer and image size, or fit again"
             )
+
+
+def _sealed(value: Tensor) -> bool:
+    """Whether a tensor was made in inference mode and could enter no autograd graph."""
+    return not torch.compiler.is_compiling() and value.is_inference()
+
+
+def _opened(value: Tensor) -> Tensor:
+    if not _sealed(value):
+        return value
+    with torch.inference_mode(False):
+        return value.clone()
 
 
 def named(category: Any, groups: int, categories: int) -> Tensor | None:

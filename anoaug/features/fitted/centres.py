@@ -119,11 +119,19 @@ class PositionalCentres(Fitted):
             features: In any layout, ``h x w`` or P positions like those before.
             category: int64 ``[B]`` on the host, where there are several.
             layout: Another layout than the module's, without prefix.
-            groups: Of rows: how many images they are of.
+            groups: Of rows: how many images they are of; needed until the first are known.
+
+        Raises:
+            ValueError: Another grid than before, or rows of no one knows how many images.
         """
         if self.rule == "once" and self.is_fitted and self._closed:
             return
-        if groups is None and features.dim() == 2 and self.is_fitted:
+        if groups is None and features.dim() == 2:
+            if not self.is_fitted:
+                raise ValueError(
+                    f"groups: expected the number of images that {len(features)} rows are of, got "
+                    "none; positions of several images would count as those of one"
+                )
             groups = len(features) // self.centres.shape[1]
         values, grid = self._view(features, layout, groups)
         names = named(category, grid.groups, self.categories)

@@ -153,7 +153,8 @@ class DSR(Perturbation):
             )
         codes = ready(self.codebook, grid.channels)
         if given is None:
-            drawn = self.law.mask(site.number, self.stream, site.features, self.backend)
+            stream = f"{self.stream}@{site.layer}" if site.layer else self.stream
+            drawn = self.law.mask(site.number, stream, site.features, self.backend)
             inside = masks.resize(drawn, grid.size, self.mask_rule).flatten(1) > 0
         else:
             inside = grid.flat("anomaly", given, site.features)

@@ -99,6 +99,18 @@ def test_no_gradient_and_no_parameters(name: str) -> None:
 
 
 @every
+def test_what_inference_mode_fits_enters_autograd(name: str) -> None:
+    with torch.inference_mode():
+        module = made(name).fit([maps()], progress=False)
+        module.update(maps(seed=1))
+    expected = made(name).fit([maps()], progress=False)
+    expected.update(maps(seed=1))
+    assert same(state(module), state(expected))
+    assert not any(value.is_inference() for value in module.buffers())
+    module.update(maps(seed=2))
+
+
+@every
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_dtype_is_learnt_in_float32(name: str, dtype: torch.dtype) -> None:
     module, expected = made(name), made(name)

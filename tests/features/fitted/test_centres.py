@@ -160,6 +160,8 @@ def test_bad_input_is_refused() -> None:
         several.update(drawn(2, 6, 4))
     with pytest.raises(ValueError, match="got 1 to 3"):
         several.update(drawn(2, 6, 4), category=[1, 3])
+    with pytest.raises(ValueError, match="groups: expected the number of images that 12 rows"):
+        fitted.PositionalCentres().update(drawn(12, 4))
     with pytest.raises(ValueError, match=r"got none of \[1\]"):
         several.fit([(drawn(2, 6, 4), [0, 2])], category=1, progress=False)
     assert not several.is_fitted
