@@ -37,7 +37,8 @@ class Params(NamedTuple):
     orders: Any = None
 
     def take(self, rows: Any) -> Params:
-        """The params of some rows: indices, a slice or a boolean mask."""
+        """The params of some rows: indices, a slice, a boolean mask, or one number, for one row."""
+        rows = [rows] if isinstance(rows, int) else rows
         choice = self.choice
         if choice is not None:
             choice = choice[rows.to(choice.device) if isinstance(rows, Tensor) else rows]

@@ -138,3 +138,14 @@ class TestEmptyBatch:
         out = synth(pixels[:0], mask=real, foreground=real, label=known)
         assert len(out.image) == len(out.mask) == len(out.label) == 0
         assert synth.eval()(pixels[:0]).image.shape == (0, 3, 20, 16)
+
+
+def test_one_number_takes_params_of_one_row() -> None:
+    images = torch.randint(0, 256, (3, 3, 24, 24), dtype=torch.uint8)
+    for synth in (
+        anoaug.create("cutpaste", p=1.0, seed=0),
+        anoaug.OneOf({"cutpaste": 0.5, "cutout": 0.5}, p=1.0, seed=0),
+    ):
+        out = synth(images)
+        again = synth(images[1:2], params=out.params.take(1))
+        assert torch.equal(again.image, out.image[1:2]) and torch.equal(again.mask, out.mask[1:2])

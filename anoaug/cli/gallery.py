@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     text = page(cards, title=f"anoaug {__version__}: methods", facts=facts)
     write(out, text)
     megabytes = len(text.encode()) / 1e6
-    print(f"{out}: {len(cards)} methods on {len(images)} images; {megabytes:.1f} MB")
+    shown = f"{len(cards)} method{'s' * (len(cards) != 1)}"
+    print(f"{out}: {shown} on {len(images)} images; {megabytes:.1f} MB")
     return 0
 
 

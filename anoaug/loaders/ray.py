@@ -79,11 +79,12 @@ class Synthesize:
     @torch.no_grad()
     def __call__(self, batch: Mapping[str, Any]) -> Rows:
         """The batch with anomalies."""
-        for role, name in (("image", self.image), ("index", self.index)):
-            if name not in batch:
+        columns = {"image": self.image, "index": self.index, "category": self.category}
+        for role, name in columns.items():
+            if name is not None and name not in batch:
                 raise ValueError(
                     f"{role}: expected a column {name!r}, got {sorted(batch)}; name yours with "
-                    f"{role}=, and number rows before map_batches"
+                    f"{role}={', and number rows before map_batches' if role == 'index' else ''}"
                 )
         pixels = np.asarray(batch[self.image])
         if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
@@ -91,10 +92,18 @@ class Synthesize:
                 f"image: expected uint8 (B, H, W, C) of one size, got {pixels.dtype} "
                 f"{list(pixels.shape)}; read_images(size=(256, 256)) brings them to one"
             )
+        if pixels.ndim == 4 and pixels.shape[1] <= 4 and pixels.shape[3] > 16:
+            raise ValueError(
+                f"image: expected (B, H, W, C), got {list(pixels.shape)}, which looks like "
+                "(B, C, H, W); use np.moveaxis(images, 1, -1)"
+            )
+        rows = np.asarray(batch[self.index])
+        if rows.dtype.kind not in "iu":
+            raise TypeError(f"{self.index}: expected whole numbers, got {rows.dtype}")
         planes = torch.from_numpy(np.ascontiguousarray(pixels))
         planes = planes[:, None] if pixels.ndim == 3 else planes.permute(0, 3, 1, 2)
         category = None if self.category is None else list(batch[self.category])
-        numbers = torch.as_tensor(np.asarray(batch[self.index]), dtype=torch.int64)
+        numbers = torch.as_tensor(rows.astype(np.int64))
         out = self.synth(planes.to(self.device), index=numbers, epoch=self.epoch, category=category)
         image = out.image.permute(0, 2, 3, 1).cpu().numpy()  # host: Ray's rows live there
         mask = ((out.mask[:, 0] > 0).to(torch.uint8) * 255).cpu().numpy()  # host: likewise
@@ -103,7 +112,7 @@ class Synthesize:
             self.image: image[..., 0] if pixels.ndim == 3 else image,
             "mask": mask,
             "label": out.label.cpu().numpy(),  # host: likewise
-            "kind": np.array([self.synth.kinds[k] for k in out.kind.tolist()]),
+            "kind": np.array([self.synth.kinds[k] for k in out.kind.tolist()], dtype=np.str_),
         }
         return _shard(found, self.image, self.index) if self.shards else found
 

@@ -118,6 +118,13 @@ def test_bad_input_is_refused() -> None:
     change = door.Synthesize(make_synth())
     with pytest.raises(ValueError, match="index: expected a column"):
         change({"image": np.zeros((2, 8, 8, 3), np.uint8)})
+    good = {"image": np.zeros((2, 20, 24, 3), np.uint8), "index": np.arange(2)}
+    with pytest.raises(ValueError, match="category: expected a column 'product'"):
+        door.Synthesize("cutpaste", category="product")(good)
+    with pytest.raises(TypeError, match="index: expected whole numbers, got float64"):
+        door.Synthesize("cutpaste")({**good, "index": np.array([0.5, 1.5])})
+    with pytest.raises(ValueError, match=r"looks like \(B, C, H, W\)"):
+        door.Synthesize("cutpaste")({**good, "image": np.zeros((2, 3, 20, 24), np.uint8)})
     with pytest.raises(ValueError, match="expected uint8"):
         change({"image": np.zeros((2, 8, 8, 3)), "index": np.arange(2)})
     with pytest.raises(TypeError, match="expected a Synthesizer or a method's name"):
