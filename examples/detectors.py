@@ -51,6 +51,8 @@ def from_folder(folder: Path, size: int) -> Data:
     masks = []
     for path in test:
         found = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+        if path.parent.name != "good" and not found.exists():
+            raise FileNotFoundError(f"{path}: expected a mask at {found}, got none")
         masks.append(read(found, size, "L") > 127 if found.exists() else torch.zeros(size, size))
     train = torch.stack([read(path, size, "RGB") for path in below("train")])
     tested = torch.stack([read(path, size, "RGB") for path in test])

@@ -49,6 +49,20 @@ def test_without_data_or_demo_it_says_what_it_wants(load, capsys) -> None:
     assert "expected a folder and --weights, or --demo" in capsys.readouterr().err
 
 
+def test_a_defect_without_a_mask_is_refused(load, tmp_path: Path) -> None:
+    """It would count as normal in the figures."""
+    detectors = load("detectors")
+    for part in ("train/good", "test/good", "test/scratch"):
+        (tmp_path / part).mkdir(parents=True)
+        detectors.Image.new("RGB", (8, 8)).save(tmp_path / part / "000.png")
+    with pytest.raises(FileNotFoundError, match="000_mask.png"):
+        detectors.from_folder(tmp_path, 8)
+    found = tmp_path / "ground_truth" / "scratch"
+    found.mkdir(parents=True)
+    detectors.Image.new("L", (8, 8), 255).save(found / "000_mask.png")
+    assert detectors.from_folder(tmp_path, 8).masks.flatten(1).all(1).tolist() == [False, True]
+
+
 def test_backbones_have_two_levels(load, data_dir: Path) -> None:
     detectors = load("detectors")
     weights = data_dir / "backbones"

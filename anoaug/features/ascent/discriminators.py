@@ -169,13 +169,14 @@ def _owner(value: Tensor) -> Tensor:
     return value if value._base is None else value._base
 
 
-def warn_of_probabilities(logits: Tensor) -> None:
+def warn_of_probabilities(logits: Tensor) -> bool:
     """Warn where values look like probabilities: all within [0, 1]. Reads them on the host.
 
-    Fewer than 16 may lie there by chance.
+    Returns:
+        Whether it looked; fewer than 16 may lie there by chance.
     """
     if logits.numel() < 16:
-        return
+        return False
     ends = torch.aminmax(logits.detach())
     low, high = float(ends.min), float(ends.max)  # host: once per synthesizer
     if low >= 0.0 and high <= 1.0:
@@ -184,3 +185,4 @@ def warn_of_probabilities(logits: Tensor) -> None:
             "in a sigmoid, pass what comes before: the loss saturates and its gradients vanish",
             stacklevel=2,
         )
+    return True

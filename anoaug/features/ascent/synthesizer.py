@@ -231,8 +231,7 @@ class AscentSynthesizer(Perturbation):
                 "detach them or run under no_grad?"
             )
         if not self._judged and not torch.compiler.is_compiling() and not _capturing(logits):
-            self._judged = True
-            discriminators.warn_of_probabilities(logits)
+            self._judged = discriminators.warn_of_probabilities(logits)
         fakes = logits[len(logits) // 2 :]
         if fakes.dtype in (torch.float16, torch.bfloat16):
             fakes = fakes.float()

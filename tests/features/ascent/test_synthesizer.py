@@ -415,6 +415,7 @@ def test_a_first_layer_that_cannot_be_remembered_is_refused() -> None:
 def test_probabilities_are_told_once() -> None:
     network = nn.Sequential(judge(16), nn.Sigmoid())
     glass = features.create("glass", discriminator=network, relative_radius=0.85, seed=0)
+    glass(rows(2, 16))  # too few to tell
     with pytest.warns(UserWarning, match="expected logits"):
         glass(rows(16, 16))
     with warnings.catch_warnings():
