@@ -21,7 +21,8 @@ def main(folder: Path, textures: Path, steps: int = -1) -> dict[str, str]:
     """Train; returns what was swapped."""
     data = Folder(
         name="product", root=folder, normal_dir="train/good", train_batch_size=4,
-        test_split_mode="none", val_split_mode="none", num_workers=0,
+        eval_batch_size=4, test_split_mode="synthetic", val_split_mode="same_as_test",
+        num_workers=0,
     )  # fmt: skip
     model = Draem(dtd_dir=textures)
     swapped = swap.accelerate(model, seed=0)
