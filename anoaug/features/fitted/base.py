@@ -18,8 +18,9 @@ class Fitted(nn.Module):
     """Base of what is learnt from normal features without gradients.
 
     All state is in buffers: ``state_dict`` holds it, also for a fresh unfitted module, whose
-    buffers take on the shapes that are loaded; copies, pickles and EMA twins are independent. Under
-    a process group every rank sees what all have seen: call ``update`` and ``fit`` on all of them.
+    buffers take on the shapes that are loaded; copies, pickles and EMA twins are independent. It
+    stays float32 where a model is brought to another dtype (``.half()``). Under a process group
+    every rank sees what all have seen: call ``update`` and ``fit`` on all of them.
     ``update`` never waits for the device; ``fit`` does.
 
     Args:
@@ -139,6 +140,15 @@ class Fitted(nn.Module):
                 dtype = value.dtype if old.dtype.is_floating_point else old.dtype
                 fresh = value.detach().to(dtype).clone()
                 setattr(self, name, _opened(fresh))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move, but stay float32: half a model's precision would lose means and counts of many."""
+        before = dict(self._own_buffers())
+        super()._apply(fn, recurse)
+        for name, value in list(self._own_buffers()):
+            if value.dtype != before[name].dtype:
+                setattr(self, name, before[name].to(value.device))
+        return self
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *rest: Any, **keywords: Any

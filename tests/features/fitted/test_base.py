@@ -99,6 +99,17 @@ def test_no_gradient_and_no_parameters(name: str) -> None:
 
 
 @every
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_state_stays_float32_in_a_model_of_another_dtype(name: str, dtype: torch.dtype) -> None:
+    expected = made(name).fit([maps()], progress=False)
+    module = nn.Sequential(made(name).fit([maps()], progress=False)).to(dtype)[0]
+    assert same(state(module), state(expected))
+    for one in (module, expected):
+        one.update(maps(seed=1))
+    assert same(state(module), state(expected))
+
+
+@every
 def test_what_inference_mode_fits_enters_autograd(name: str) -> None:
     with torch.inference_mode():
         module = made(name).fit([maps()], progress=False)
