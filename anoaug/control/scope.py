@@ -15,8 +15,8 @@ from ..binding import Layer
 from ..blends import Hard, Opacity
 from ..masks import Everywhere
 from ..masks.content import Objects
+from ..masks.ellipses import Ellipses
 from ..masks.expressions import Complement, Intersection, Joined, MaskPart, Union
-from ..masks.patches import Ellipses
 from ..masks.planes import Given
 from ..pictures import chain
 from .request import Control

@@ -20,9 +20,10 @@ from ..parts import Context, Floats, Values, part
 from ..placing import Range, between, bound, placed, sided, turned
 from ..wanted import instead
 from .content import Objects
+from .ellipses import Ellipses
 from .expressions import Mask, MaskPart, joined
 from .grids import Cells, Patch
-from .patches import CutPatch, Ellipses, ObjectPatch
+from .patches import CutPatch, ObjectPatch
 from .planes import Foreground, FromScore, Given, Superpixels
 from .salient import ObjectShape
 from .shapes import Shape
