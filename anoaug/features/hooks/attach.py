@@ -137,7 +137,7 @@ def attach(
         checks.one_of("rule", rule, RULES)
     pairs = _pairs(model, target, perturb)
     targets.refuse_compiled(model, pairs)
-    context = Context()
+    context = Context(sorted({name for one in pairs.values() for name in one.takes}))
     steps = Steps(context, pairs, missing, copies)
     earlier = [one for handle in attached(model) for one in handle.perturbs.values()]
     laws = [_draws(one) for one in (*pairs.values(), *earlier)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ... import checks
 from ..batch import FeatureBatch
 
 
@@ -52,8 +53,10 @@ class Context:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, takes: Sequence[str] = ()) -> None:
         self.outputs: dict[str, Output] = {}
+        # What the perturbations take beyond what all do.
+        self.takes = tuple(takes)
         self.inputs = NOTHING
         # Whether inputs wait for their forward pass, and whether every pass is to have its own.
         self.fresh = self.expected = False
@@ -82,8 +85,15 @@ class Context:
             given: What methods take beyond these, see their classes; each gets what it takes.
 
         Raises:
-            TypeError: Masks or labels that are no tensors.
+            TypeError: Masks or labels that are no tensors; a name that no perturbation takes.
         """
+        for name in given:
+            if name not in self.takes:
+                known = (*(one.name for one in fields(Inputs) if one.name != "given"), *self.takes)
+                raise TypeError(
+                    f"context.set: no attached perturbation takes {name}=; "
+                    f"{checks.nearest(name, known)}"
+                )
         for name, value in (("mask", mask), ("label", label), ("where", where)):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"context.{name}: expected a tensor, got {type(value).__name__}")

@@ -127,6 +127,8 @@ def test_bad_input(net: ResNet) -> None:
     handle = features.attach(net, "layer2", noise())
     with pytest.raises(TypeError, match=r"context.mask: expected a tensor, got list"):
         handle.context.set(mask=[1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no attached perturbation takes maks=; did you mean mask"):
+        handle.context.set(maks=torch.zeros(2, 1, 16, 16))
     handle.context.set(where=torch.zeros(2, 1, 4, 4))
     with pytest.raises(ValueError, match=r"layer 'layer2': where: .* 8 x 8, got 4 x 4"):
         net(images())
