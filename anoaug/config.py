@@ -210,6 +210,7 @@ def _target(path: Any) -> Any:
             hint = checks.nearest(part, known)
             raise ValueError(f"_target_: {'.'.join(parts[:depth])} has no {part!r}; {hint}")
     module = getattr(found, "__module__", "") or getattr(type(found), "__module__", "")
-    if not callable(found) or module.partition(".")[0] != _PACKAGE:
+    ours = module.partition(".")[0] == _PACKAGE and module != checks.__name__  # imports by name
+    if not callable(found) or not ours:
         raise ValueError(f"_target_: expected a class or function of {_PACKAGE}, got {path!r}")
     return found

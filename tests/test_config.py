@@ -187,7 +187,7 @@ def test_what_was_said_stays_if_the_callers_lists_change() -> None:
 @pytest.mark.parametrize(
     "target",
     ["os.system", "anoaug", "anoaug.checks.importlib.import_module", "anoaug.config.json.loads",
-     "anoaug._x", 3, "builtins.eval"],
+     "anoaug.checks.require", "anoaug._x", 3, "builtins.eval"],
 )  # fmt: skip
 def test_nothing_outside_of_anoaug_is_called(target: Any) -> None:
     with pytest.raises(ValueError, match="_target_: "):
