@@ -71,6 +71,9 @@ class Perturbed(NamedTuple):
 class Perturbation(nn.Module):
     """Base of feature perturbations: layouts, randomness, dtype, labels; subclasses give the law.
 
+    Two of one method and seed draw alike: where you call one for each of several layers, give each
+    a seed, or each call its ``layer``; hooks do so by themselves.
+
     A pure function of (seed, epoch, sample index), as a Synthesizer is: pass ``index`` and
     ``epoch``, or let the internal counter number the samples. Computes in float32 with
     autocast off and rounds once to the features' dtype. Gradients flow to
