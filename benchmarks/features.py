@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from anoaug import features
+from benchmarks import feature_ops as ops
 from benchmarks import record, timing
 from benchmarks.run import table
 from benchmarks.timing import Work
@@ -38,8 +39,10 @@ class Case:
         large: On CUDA: that of the paper.
         ours: Makes the work of a backend from features.
         plain: Makes that of plain torch.
-        passes: Least traffic, in features read or written.
+        passes: Least traffic, in features read or written; 0: not meaningful.
         note: What a reader must know to read the ratio rightly.
+        backends: Whether the op has several; one without is timed once.
+        same: Whether either side's result is the same, since nothing is drawn.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Case:
     plain: Plain
     passes: int
     note: str = ""
+    backends: bool = True
+    same: bool = False
 
 
 def of_method(name: str, **keywords: Any) -> Ours:
@@ -166,6 +171,8 @@ def plain_code_swap(x: Tensor) -> Work:
 
 
 ROWS, LARGE_ROWS = (2592, 768), (10368, 1536)
+TOKENS, LARGE_TOKENS = (8, 324, 768), (8, 1296, 1536)
+DINO, LARGE_DINO = (4, 1369, 384), (8, 1369, 1024)
 MAPS, LARGE_MAPS = (4, 384, 64, 64), (32, 1536, 64, 64)
 CASES = (
     Case("simplenet", ROWS, LARGE_ROWS, of_method("simplenet"), plain_noise, 2),
@@ -180,6 +187,48 @@ CASES = (
     Case(
         "codebook-swap", (2, 128, 32, 32), (8, 128, 64, 64), code_swap, plain_code_swap, 2,
         "4096 codes, a tenth of the positions masked; the composition takes all positions",
+    ),
+    Case("uniad-jitter", (16, 196, 272), (64, 196, 272), ops.uniad, ops.plain_uniad, 2),
+    Case("annulus-project", ROWS, LARGE_ROWS, ops.annulus, ops.plain_annulus, 2, same=True),
+    Case("ascent-step", ROWS, LARGE_ROWS, ops.ascent, ops.plain_ascent, 3, same=True),
+    Case("radial-push", TOKENS, LARGE_TOKENS, ops.push, ops.plain_push, 2, same=True),
+    Case(
+        "distance-scaled", TOKENS, LARGE_TOKENS, ops.distance_scaled, ops.plain_distance_scaled, 2
+    ),
+    Case("geodesic-step", ROWS, LARGE_ROWS, ops.geodesic, ops.plain_geodesic, 2),
+    Case(
+        "glass-ascent", (256, 768), LARGE_ROWS, ops.glass(cache=False), ops.plain_glass, 2,
+        "20 steps; the discriminator takes most of the time",
+    ),
+    Case(
+        "glass-cached", (256, 768), LARGE_ROWS, ops.glass(cache=True), ops.plain_glass, 2,
+        "20 steps with cache_first_linear",
+    ),
+    Case(
+        "nearest", ROWS, LARGE_ROWS, ops.nearest, ops.plain_nearest, 1, "2048 codes",
+        backends=False, same=True,
+    ),
+    Case(
+        "quantile", ROWS, LARGE_ROWS, ops.quantile, ops.plain_quantile, 1,
+        backends=False, same=True,
+    ),
+    Case(
+        "token-select", DINO, LARGE_DINO, ops.token_select, ops.plain_token_select, 0,
+        "the features' numbers are not looked at", backends=False,
+    ),
+    Case("patch-noise", DINO, LARGE_DINO, ops.patch_noise, ops.plain_patch_noise, 2),
+    Case(
+        "mixstyle", (8, 64, 56, 56), (32, 256, 56, 56), of_method("mixstyle", p=1.0),
+        ops.plain_mixstyle, 2, backends=False,
+    ),
+    Case(
+        "low-density", (1000, 128), (1000, 1024), ops.low_density, ops.plain_low_density, 0,
+        "4 classes, the least likely of 10 000 samples each; the composition draws them",
+        backends=False,
+    ),
+    Case(
+        "knn-boundary", (1000, 128), (1000, 512), ops.boundary, ops.plain_boundary, 1,
+        "the 300th neighbour, 3 points of 600 candidates", backends=False,
     ),
 )  # fmt: skip
 BACKENDS = {"anoaug": "auto", "anoaug-compiled": "compiled"}
@@ -213,11 +262,11 @@ def run_case(
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).mul_(0.25).to(device)
     works = {"torch": case.plain(x)}
     for name, backend in BACKENDS.items():
-        if not (cuda and backend == "compiled"):
+        if backend == "auto" or (case.backends and not cuda):
             works[name] = case.ours(x, backend)
     compare = timing.compare_cuda if cuda else timing.compare_cpu
     measured = compare(works, seconds=seconds)
-    floor = case.passes * x.numel() * x.element_size()
+    floor = case.passes * x.numel() * x.element_size() or None
     lines = []
     for name, result in measured.items():
         parameters: dict[str, Any] = {

@@ -25,15 +25,49 @@ def test_names_are_unique_and_floors_are_passes_over_the_features() -> None:
 
 @pytest.mark.parametrize("case", features.CASES, ids=lambda case: case.name)
 def test_either_side_does_the_same_work(case: features.Case) -> None:
-    shape = (8, 16) if len(case.shape) == 2 else (2, 4, 32, 32)
+    shape = {2: (8, 16), 3: (2, 8, 16), 4: (2, 4, 32, 32)}[len(case.shape)]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.25
     ours, plain = case.ours(x, "auto")(), case.plain(x)()
     theirs = plain[0] if isinstance(plain, tuple) else plain
-    assert ours.features.shape == theirs.shape
+    mine = ours if isinstance(ours, torch.Tensor) else getattr(ours, "features", ours[0])
+    assert mine.shape == theirs.shape
+    if case.same:
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
     if isinstance(plain, tuple):
         assert ours.mask.shape == plain[-2].shape and ours.label.shape == plain[-1].shape
         outside = ours.mask.expand_as(ours.features) == 0
         assert torch.equal(ours.features[outside], torch.cat((x, x))[outside])
+
+
+@pytest.mark.parametrize(
+    "name", ["simplenet", "uniad-jitter", "distance-scaled", "geodesic-step", "glass-ascent"]
+)
+def test_either_side_moves_features_by_one_length(name: str) -> None:
+    case = next(case for case in features.CASES if case.name == name)
+    shape = (64, 32) if len(case.shape) == 2 else (8, 8, 32)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.25
+    moved = case.ours(x, "auto")()
+    mine = getattr(moved, "features", moved[0]) - x
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        theirs = case.plain(x)() - x
+    assert float(mine.norm()) == pytest.approx(float(theirs.norm()), rel=0.1)
+
+
+def test_caching_the_first_layer_changes_no_result() -> None:
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * 0.25
+    plain, cached = (features.ops.glass(cache)(x, "auto")().features for cache in (False, True))
+    torch.testing.assert_close(plain, cached)
+
+
+@pytest.mark.parametrize("name", ["token-select", "patch-noise"])
+def test_either_side_chooses_from_one_token_to_all(name: str) -> None:
+    case = next(case for case in features.CASES if case.name == name)
+    x = torch.randn(4, 16, 8, generator=torch.Generator().manual_seed(0))
+    ours, plain = case.ours(x, "auto")(), case.plain(x)()
+    for found in (ours if isinstance(ours, torch.Tensor) else ours[0], plain):
+        chosen = found if found.dim() == 2 else (found != x).any(2)
+        assert ((chosen > 0).sum(1) >= 1).all()
 
 
 def test_memory_is_measured() -> None:
