@@ -197,11 +197,11 @@ CASES = (
     ),
     Case("geodesic-step", ROWS, LARGE_ROWS, ops.geodesic, ops.plain_geodesic, 2),
     Case(
-        "glass-ascent", (256, 768), LARGE_ROWS, ops.glass(cache=False), ops.plain_glass, 2,
+        "glass-ascent", (256, 1536), LARGE_ROWS, ops.glass(cache=False), ops.plain_glass, 2,
         "20 steps; the discriminator takes most of the time",
     ),
     Case(
-        "glass-cached", (256, 768), LARGE_ROWS, ops.glass(cache=True), ops.plain_glass, 2,
+        "glass-cached", (256, 1536), LARGE_ROWS, ops.glass(cache=True), ops.plain_glass, 2,
         "20 steps with cache_first_linear",
     ),
     Case(
