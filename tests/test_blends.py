@@ -130,7 +130,9 @@ def test_opacity_can_be_normal_and_clipped() -> None:
 
 
 class Extremes:
-    """A context whose numbers are the ends of [0, 1)."""
+    """A context whose numbers are the ends of [0, 1), of a call without control."""
+
+    wanted = None
 
     def uniform(self, count: int) -> np.ndarray:
         return np.tile([0.0, 1 - 2.0**-24], (count, 1))

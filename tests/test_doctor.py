@@ -37,7 +37,8 @@ def test_text_ends_in_the_verdict(untested: None, capsys: pytest.CaptureFixture[
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "PASS"
-    assert f"  anoaug{' ' * 3}{anoaug.__version__}" in lines
+    # How wide the column is depends on what else is installed.
+    assert ["anoaug", anoaug.__version__] in [line.split() for line in lines]
 
 
 def test_a_wrong_pixel_is_found(monkeypatch: pytest.MonkeyPatch, capsys):

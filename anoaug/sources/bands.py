@@ -201,7 +201,8 @@ def _weighted(
     size = values.shape[axis]
     far = np.arange(size + rim, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        profile = np.exp(-0.5 * (far / sigma[:, None]) ** 2)
+        # A millionth of a pixel: narrower ones are the same, and their squares overflow.
+        profile = np.exp(-0.5 * (far / np.maximum(sigma[:, None], 1e-6)) ** 2)
     profile[:, 0] = 1.0  # also where the width is 0
     profile = np.floor(np.nan_to_num(profile) * _WEIGHT + 0.5)
     weights = sent(torch.from_numpy(profile), values.device)

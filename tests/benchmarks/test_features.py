@@ -75,6 +75,7 @@ def test_memory_is_measured() -> None:
     assert 24 << 20 < peak < 64 << 20
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_valid_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = features.Case(
         "simplenet", (8, 16), (8, 16), features.of_method("simplenet"), features.plain_noise, 2

@@ -88,6 +88,7 @@ def test_nearly_half_of_the_samples_are_anomalous() -> None:
     assert abs(found / count - expected) < 4 * error
 
 
+@pytest.mark.slow
 def test_mask_areas_are_those_measured_on_the_original() -> None:
     """At 256 pixels: non-empty mean 5.0 %, quartiles of all 3.6, 4.6 and 5.5 %."""
     pipeline = DraemNumpy(textures(256), seed=0, p=1.0)

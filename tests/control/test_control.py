@@ -302,6 +302,7 @@ def test_backends_give_the_same_bits(backend: str) -> None:
         assert torch.equal(first.mask, second.mask)
 
 
+@pytest.mark.slow
 def test_the_compiled_backend_gives_the_same_bits() -> None:
     pytest.importorskip("numba")
     control = {"size": 0.08, "location": (0.3, 0.6), "strength": 0.1, "unit": "difference"}

@@ -33,6 +33,7 @@ def test_examples_are_short() -> None:
         assert len((FOLDER / f"{name}.py").read_text().splitlines()) < 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:textures=None")
 def test_a_demo_runs_and_its_loss_falls(name: str, load, tmp_path: Path) -> None:

@@ -412,6 +412,7 @@ def test_where_confines(name: str, maps: Tensor) -> None:
     assert not out.mask[:, :, 2:].any()
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.filterwarnings("ignore:.*is_compiling.*")
 def test_fullgraph_compile_gives_the_same(name: str, maps: Tensor) -> None:

@@ -46,6 +46,7 @@ def pair(outer: bool, backend: str = "aot_eager") -> tuple[Any, Any, Any, Any]:
     return compiled, handle, twin, features.attached(twin)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", [False, True], ids=["model", "inside"])
 def test_a_full_graph_gives_the_same(outer: bool) -> None:
     compiled, handle, twin, other = pair(outer)
@@ -63,6 +64,7 @@ def test_a_full_graph_gives_the_same(outer: bool) -> None:
             assert torch.equal(found.clean, expected.clean)
 
 
+@pytest.mark.slow
 def test_new_steps_compile_nothing_new() -> None:
     compiled, handle, _, _ = pair(outer=True)
     for n in range(3):
@@ -84,6 +86,7 @@ def test_noise_by_inductor() -> None:
         torch.testing.assert_close(compiled(images(n)), twin(images(n)))
 
 
+@pytest.mark.slow
 def test_gradients_are_the_same() -> None:
     compiled, _, twin, _ = pair(outer=False)
     found, expected = compiled(images()), twin(images())
@@ -93,6 +96,7 @@ def test_gradients_are_the_same() -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.slow
 def test_switches_are_obeyed() -> None:
     compiled, handle, _, _ = pair(outer=False, backend="eager")
     plain = ResNet()(images())
@@ -109,6 +113,7 @@ def test_switches_are_obeyed() -> None:
     assert torch.equal(compiled(images()), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_compiled_layer_inside_an_eager_checkpoint(reentrant: bool) -> None:
     found = []
@@ -123,6 +128,7 @@ def test_a_compiled_layer_inside_an_eager_checkpoint(reentrant: bool) -> None:
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_inside_a_compiled_model() -> None:
     """Dynamo does not let code within a checkpoint write to the context, unless told to."""
     net = ResNet(reentrant=False)

@@ -75,6 +75,7 @@ def test_a_part_is_copied_without_the_whole(net: ResNet) -> None:
     assert len(pickle.dumps(part)) < len(pickle.dumps(net)) / 2
 
 
+@pytest.mark.slow
 def test_later_hooks_of_a_new_process_take_no_place(net: ResNet, tmp_path: Path) -> None:
     """Hooks are numbered from 0 in every process."""
     features.attach(net, "layer3", noise())
