@@ -18,13 +18,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+    ".git", ".venv*", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
 
 # Run with the wheel alone on the path: whatever else this environment has is blocked.
 SMOKE = """
 import importlib, sys
-extras = ("PIL", "cv2", "hypothesis", "jsonschema", "pytest", "scipy", "skimage", "tqdm", "triton")
+extras = (
+    "PIL", "cv2", "hypothesis", "jsonschema", "kornia", "lightning", "numba", "nvidia", "pytest",
+    "scipy", "skimage", "torchvision", "tqdm", "triton", "yaml",
+)
 sys.modules.update(dict.fromkeys(extras))
 import torch
 import anoaug
@@ -58,8 +61,10 @@ def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = Non
 def expected_code() -> set[str]:
     """Every file the package consists of, by the path it must have once installed."""
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "anoaug").rglob("*.py")}
-    kernels = {f"anoaug/kernels/{path.name}" for path in (ROOT / "kernels").glob("*.py")}
-    return code | kernels | {"anoaug/py.typed"}
+    kernels = {
+        f"anoaug/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "kernels").rglob("*.py")
+    }
+    return code | kernels | {"anoaug/py.typed", "anoaug/methods/figures.json"}
 
 
 def check_contents(sdist: Path, wheel: Path) -> None:

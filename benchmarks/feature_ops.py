@@ -327,3 +327,144 @@ def plain_boundary(x: Tensor) -> Work:
         return candidates.gather(1, best[..., None].expand(-1, -1, x.shape[1])).flatten(0, 1)[None]
 
     return work
+
+
+def annulus_noise(x: Tensor, backend: str) -> Work:
+    """Noise of one length."""
+    return lambda: ops.annulus_noise(x, rng=keys(8, x), radius=0.6, rel_width=0.0, backend=backend)
+
+
+def plain_annulus_noise(x: Tensor) -> Work:
+    """The same by a norm."""
+
+    def work() -> object:
+        noise = torch.randn_like(x)
+        return x + 0.6 * noise / noise.norm(dim=1, keepdim=True)
+
+    return work
+
+
+def patch_copy(x: Tensor, backend: str) -> Work:
+    """GeneralAD's copies of tokens."""
+    return lambda: ops.patch_copy(x, rng=keys(len(x), x))
+
+
+def plain_patch_copy(x: Tensor) -> Work:
+    """The same, image by image."""
+
+    def work() -> object:
+        moved = x.clone()
+        for image, before in zip(moved, x, strict=True):
+            chosen = subset(x)
+            order = torch.randperm(x.shape[1], device=x.device)[: len(chosen)]
+            image[chosen] = before[order]
+        return moved
+
+    return work
+
+
+def patch_shuffle(x: Tensor, backend: str) -> Work:
+    """GeneralAD's permutation of tokens."""
+    return lambda: ops.patch_shuffle(x, rng=keys(len(x), x))
+
+
+def plain_patch_shuffle(x: Tensor) -> Work:
+    """The same, image by image."""
+
+    def work() -> object:
+        moved = x.clone()
+        for image, before in zip(moved, x, strict=True):
+            chosen = subset(x)
+            image[chosen] = before[chosen[torch.randperm(len(chosen), device=x.device)]]
+        return moved
+
+    return work
+
+
+def token_mask(x: Tensor, backend: str) -> Work:
+    """AMI-Net's hidden tokens."""
+    return lambda: ops.token_mask(x, rng=keys(len(x), x))
+
+
+def plain_token_mask(x: Tensor) -> Work:
+    """The same, image by image."""
+
+    def work() -> object:
+        moved = x.clone()
+        for image in moved:
+            count = int(torch.rand(()) * x.shape[1])
+            image[torch.randperm(x.shape[1], device=x.device)[:count]] = 0.0
+        return moved
+
+    return work
+
+
+def mixing(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whom each image is mixed with, and its own share."""
+    share = torch.linspace(0.2, 0.8, len(x), device=x.device)
+    return share, torch.arange(len(x), device=x.device).roll(1)
+
+
+def masked_mix(x: Tensor, backend: str) -> Work:
+    """Manifold mixup."""
+    share, partner = mixing(x)
+    return lambda: ops.masked_mix(x, weight=share, partner=partner)
+
+
+def plain_masked_mix(x: Tensor) -> Work:
+    """The same in a line."""
+    share, partner = mixing(x)
+    own = share.view(-1, 1, 1, 1)
+    return lambda: own * x + (1 - own) * x[partner]
+
+
+def dropout(x: Tensor, backend: str) -> Work:
+    """Dropout that is a function of keys."""
+    return lambda: ops.feature_dropout(x, rng=keys(len(x), x), p=0.2)
+
+
+def plain_dropout(x: Tensor) -> Work:
+    """Torch's."""
+    return lambda: torch.nn.functional.dropout(x, 0.2)
+
+
+def residual(x: Tensor, backend: str) -> Work:
+    """ResAD's features less their reference."""
+    codes = prototypes(x)
+    return lambda: ops.residual(x, codes)[0]
+
+
+def plain_residual(x: Tensor) -> Work:
+    """The same from the whole matrix."""
+    codes = prototypes(x)
+    return lambda: x - codes[(normalize(x, dim=1) @ normalize(codes, dim=1).T).argmax(1)]
+
+
+def scorer(x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """A score network that takes no time."""
+    return lambda noisy, times: -noisy
+
+
+def score(x: Tensor, backend: str) -> Work:
+    """Shin's perturbation, three times."""
+    network = scorer(x)
+    return lambda: ops.score_perturbation(x, rng=keys(len(x), x), score=network)
+
+
+def plain_score(x: Tensor) -> Work:
+    """The loop over repeats."""
+    network = scorer(x)
+    deviation = float(((25.0 ** (2 * 1e-3) - 1) / (2 * math.log(25.0))) ** 0.5)
+
+    def work() -> object:
+        total = torch.zeros(len(x), *x.shape[2:], device=x.device)
+        noisy = x
+        times = torch.full((len(x),), 1e-3, device=x.device)
+        for _ in range(3):
+            noise = deviation * torch.randn_like(x)
+            noisy = x + noise
+            left = network(noisy, times) * deviation**2 + noise
+            total += left.square().mean(1)
+        return [noisy, total / 3]
+
+    return work

@@ -230,6 +230,30 @@ CASES = (
         "knn-boundary", (1000, 128), (1000, 512), ops.boundary, ops.plain_boundary, 1,
         "the 300th neighbour, 3 points of 600 candidates", backends=False,
     ),
+    Case("annulus-noise", ROWS, LARGE_ROWS, ops.annulus_noise, ops.plain_annulus_noise, 2),
+    Case(
+        "patch-copy", DINO, LARGE_DINO, ops.patch_copy, ops.plain_patch_copy, 2, backends=False
+    ),
+    Case(
+        "patch-shuffle", DINO, LARGE_DINO, ops.patch_shuffle, ops.plain_patch_shuffle, 2,
+        backends=False,
+    ),
+    Case(
+        "token-mask", DINO, LARGE_DINO, ops.token_mask, ops.plain_token_mask, 2, backends=False
+    ),
+    Case(
+        "masked-mix", (8, 64, 56, 56), (32, 256, 56, 56), ops.masked_mix, ops.plain_masked_mix, 2,
+        backends=False, same=True,
+    ),
+    Case("dropout", TOKENS, LARGE_TOKENS, ops.dropout, ops.plain_dropout, 2, backends=False),
+    Case(
+        "residual", ROWS, LARGE_ROWS, ops.residual, ops.plain_residual, 2, "2048 references",
+        backends=False, same=True,
+    ),
+    Case(
+        "score", (4, 64, 32, 32), (16, 256, 64, 64), ops.score, ops.plain_score, 2,
+        "3 repeats; the network takes no time", backends=False,
+    ),
 )  # fmt: skip
 BACKENDS = {"anoaug": "auto", "anoaug-compiled": "compiled"}
 

@@ -28,7 +28,7 @@ def test_either_side_does_the_same_work(case: features.Case) -> None:
     shape = {2: (8, 16), 3: (2, 8, 16), 4: (2, 4, 32, 32)}[len(case.shape)]
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.25
     ours, plain = case.ours(x, "auto")(), case.plain(x)()
-    theirs = plain[0] if isinstance(plain, tuple) else plain
+    theirs = plain[0] if isinstance(plain, (tuple, list)) else plain
     mine = ours if isinstance(ours, torch.Tensor) else getattr(ours, "features", ours[0])
     assert mine.shape == theirs.shape
     if case.same:
