@@ -43,7 +43,7 @@ def to_plain(value: Any, where: str = "config") -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
-        return value.item()
+        return value.item()  # host: NumPy's
     if isinstance(value, torch.dtype):
         return str(value).removeprefix("torch.")
     if isinstance(value, os.PathLike):

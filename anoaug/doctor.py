@@ -310,7 +310,7 @@ def difference(expected: AnomalyBatch, got: AnomalyBatch) -> str:
     if not bool(expected.label.any()):
         return "no sample is anomalous: the check would prove nothing"
     for name in _COMPARED:
-        one, other = getattr(expected, name).cpu(), getattr(got, name).cpu()
+        one, other = getattr(expected, name).cpu(), getattr(got, name).cpu()  # host: a self-test
         if one.shape != other.shape or one.dtype != other.dtype:
             return f"{name} is {one.dtype} {list(one.shape)} and {other.dtype} {list(other.shape)}"
         if not torch.equal(one, other):

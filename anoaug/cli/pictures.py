@@ -33,7 +33,7 @@ def device_of(name: str, backend: str | None) -> tuple[torch.device, str]:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device).cpu()
+        torch.empty(0, device=device).cpu()  # host: whether the device answers
     except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch says which
         raise ValueError(
             f"--device: expected cpu, cuda or another device that torch finds here, got {name!r}; "

@@ -144,7 +144,8 @@ def names_of(name: str, value: Any, known: Sequence[str], number: Number, first:
     """Numbers of names, float64 ``[B, copies]``; NaN where free."""
     rows = len(number[0])
     if isinstance(value, np.ndarray):
-        places = [_place_of(name, one, known, first, free=True) for one in value.tolist()]
+        named = value.tolist()  # host: NumPy's
+        places = [_place_of(name, one, known, first, free=True) for one in named]
         found = torch.tensor(places, dtype=torch.float64, device="cpu")
         return found[:, None].expand(rows, MAX_LAYERS).clone()
     places = [_place_of(name, one, known, first) for one in value]

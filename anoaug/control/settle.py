@@ -73,8 +73,7 @@ def computed(call: Call, binding: Binding) -> list[Tensor]:
     """The op's list with the pictures of computed sources."""
     read = list(call.tensors)
     if binding.computed:
-        # host: replays
-        call = dataclasses.replace(call, host=call.host.cpu())
+        call = dataclasses.replace(call, host=call.host.cpu())  # host: replays
         read += pictures.compute(call, binding.computed)
     return read
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -339,7 +340,7 @@ class _Inside:
 def _stream_of_dali(device: torch.device) -> Any:
     """DALI's own stream as the current one, so that nothing has to be waited for."""
     if device.type != "cuda":
-        return torch.no_grad()
+        return nullcontext()
     plugin = checks.require("nvidia.dali.python_function_plugin", "dali")
     return torch.cuda.stream(torch.cuda.ExternalStream(plugin.current_dali_stream(), device))
 
