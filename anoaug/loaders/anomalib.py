@@ -1,4 +1,4 @@
-"""anomalib 2.x: objects with its signatures, to be put where its own generators are.
+"""anomalib 2.7: objects with its signatures, to be put where its own generators are.
 
 :func:`accelerate` swaps all that a model has and says what it swapped. For image-level anomalies in
 any other model put :class:`anoaug.loaders.lightning.AnomalyCallback` among the Engine's callbacks:
@@ -27,8 +27,8 @@ from ..functional import perlin
 from ..photometric import RandomOps
 from ..synthesizer import Synthesizer
 
-# Versions that were tried; others may have moved what is swapped.
-TESTED = ((2, 0), (2, 7))
+# The version that was tried; others may have moved what is swapped.
+TESTED = (2, 7)
 _CELLS = (0, 5)  # as everywhere in anomalib
 _FINE = (2, 5)  # lattices that never leave a mask empty
 
@@ -219,7 +219,7 @@ class SuperSimpleNetGenerator(nn.Module):
         noise_mean: Has to be 0.
         noise_std: Standard deviation.
         threshold: Perlin noise above it is noisy.
-        triple: The signature before anomalib 2.3: ``(features, mask, labels)`` to a triple; else
+        triple: The older signature: ``(features, mask, labels)`` to a triple; else
             ``(input_features, adapted_features, masks, labels)`` to four.
         seed: 64-bit seed; None takes ``torch.initial_seed()``.
 
@@ -417,9 +417,9 @@ def _warn_of_version() -> None:
     except metadata.PackageNotFoundError:
         return
     number = tuple(int(part) for part in version.split(".")[:2])
-    if not TESTED[0] <= number <= TESTED[1]:
-        low, high = (".".join(map(str, end)) for end in TESTED)
-        ops._say_once(f"anoaug: tried with anomalib {low} to {high}, got {version}")
+    if number != TESTED:
+        tried = ".".join(map(str, TESTED))
+        ops._say_once(f"anoaug: tried with anomalib {tried}, got {version}")
 
 
 # ---- synthetic validation sets -------------------------------------------------------------------
