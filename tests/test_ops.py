@@ -192,6 +192,28 @@ def numbered(style: str, synth: Synthesizer, call: int) -> dict[str, Any]:
     return {"index": index, "epoch": 3 + call}
 
 
+def test_an_exported_call_is_the_two_ops() -> None:
+    """With index and epoch given; a counter would be state of the program."""
+
+    class Call(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.synth = MAKERS["draem"](p=1.0)
+
+        def forward(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+            out = self.synth(images, index=index, epoch=1)
+            return out.image, out.mask
+
+    call = Call()
+    call(IMAGES, torch.arange(4))  # the first call reads the banks
+    program = torch.export.export(call, (IMAGES, torch.arange(4)))
+    ours = [node.target for node in program.graph.nodes if "anoaug" in str(node.target)]
+    assert ours == [ops.sample, ops.render]
+    for index in (torch.arange(4), torch.tensor([7, 0, 2**40, 3])):
+        for mine, eager in zip(program.module()(IMAGES, index), call(IMAGES, index), strict=True):
+            assert torch.equal(mine, eager)
+
+
 class TestCompile:
     @pytest.mark.parametrize("style", ["counter", "set_epoch", "epoch"])
     @pytest.mark.parametrize("name", ["draem", "cutpaste_union", "views"])

@@ -123,21 +123,25 @@ def test_a_restored_one_goes_on(folder: Path, given: int) -> None:
 # ---- inside a pipeline ---------------------------------------------------------------------------
 
 
-def inside(folder: Path, synth: Any, **options: Any) -> Any:
+def inside(folder: Path, synth: Any, checkpoint: bytes | None = None, **options: Any) -> Any:
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("train/good/*"))
+    shuffle = options.pop("shuffle", False)
 
-    @nvidia.pipeline_def
+    @nvidia.pipeline_def(enable_checkpointing=True)
     def pipeline() -> Any:
         encoded, index = fn.readers.file(
             file_root=str(folder), files=files, labels=list(range(len(files))),
-            pad_last_batch=True, name="Reader",
+            pad_last_batch=True, random_shuffle=shuffle, initial_fill=len(files), name="Reader",
         )  # fmt: skip
         image = fn.decoders.image(encoded)
         if options.pop("crop", False):
             image = fn.crop(image, crop_h=fn.random.uniform(range=[8, 30]), crop_w=16)
         return (*dali.synthesize(image, index, synth, **options), index)
 
-    made = pipeline(batch_size=BATCH, num_threads=2, device_id=None, seed=3, exec_dynamic=True)
+    made = pipeline(
+        batch_size=BATCH, num_threads=2, device_id=None, seed=3, exec_dynamic=True,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     made.build()
     return plugin.DALIGenericIterator(
         [made], ["image", "mask", "label", "index"], reader_name="Reader",
@@ -156,6 +160,25 @@ def test_inside_gives_what_the_wrapper_gives(folder: Path) -> None:
         assert all(torch.equal(found[i], expected[i]) for i in range(COUNT))
 
 
+@pytest.mark.parametrize("given", [1, 4])
+def test_a_restored_one_goes_on_inside(folder: Path, given: int) -> None:
+    first = inside(folder, make_synth(), epoch_size=12, shuffle=True)
+
+    def endless() -> Any:
+        while True:
+            yield from first
+
+    flow = endless()
+    for _ in range(given):
+        next(flow)
+    (state,) = first.checkpoints()
+    expected = next(flow)[0]
+    # DALI's checkpoint knows the reader's place; the operator is told how many samples went by.
+    options = {"epoch_size": 12, "shuffle": True, "position": given * BATCH}
+    found = next(inside(folder, make_synth(), checkpoint=state, **options))[0]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_an_error_inside_surfaces(folder: Path) -> None:
     with pytest.raises(Exception, match="expected one size.*fn.resize"):
         next(inside(folder, make_synth(), crop=True))
@@ -170,14 +193,54 @@ def test_no_gradient_and_no_generator_of_torch_inside(folder: Path) -> None:
 # ---- dynamic mode --------------------------------------------------------------------------------
 
 
-def test_dynamic_mode() -> None:
-    dynamic = pytest.importorskip("nvidia.dali.experimental.dynamic")
+@pytest.fixture
+def dynamic() -> Any:
+    return pytest.importorskip("nvidia.dali.experimental.dynamic")
+
+
+def test_dynamic_mode(dynamic: Any) -> None:
     images = make_images(4)
     batch = dynamic.as_batch(
         [image.permute(1, 2, 0).contiguous().numpy() for image in images], layout="HWC"
     )
     out = dali.synthesize_batch(batch, make_synth())
     assert torch.equal(out.image, make_synth()(images).image)
+
+
+def test_nodes_over_dynamic_mode(folder: Path, dynamic: Any) -> None:
+    nodes = pytest.importorskip("torchdata.nodes")
+    dali_nodes = pytest.importorskip("nvidia.dali.experimental.dynamic.pytorch.nodes")
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("train/good/*"))[:8]
+    change = dali.DynamicMap(make_synth(memory_format="contiguous"))
+    reader = dali_nodes.Reader(
+        dynamic.readers.File, batch_size=BATCH, output_names=("image", "index"),
+        file_root=str(folder), files=files, labels=list(range(8)), random_shuffle=True,
+    )  # fmt: skip
+    node = dali_nodes.DictMapper(reader, dynamic.decoders.image, key="image")
+    loader = nodes.Loader(nodes.Mapper(node, change))
+    for epoch in range(2):
+        change.set_epoch(epoch)
+        batches = list(loader)
+        numbers = torch.cat([batch["index"] for batch in batches])
+        assert sorted(numbers.tolist()) == list(range(8))
+        assert all(batch["image"].is_contiguous() for batch in batches)
+        clean = torch.cat([batch["clean"] for batch in batches])
+        expected = make_synth()(clean, index=numbers, epoch=epoch)
+        assert torch.equal(torch.cat([batch["image"] for batch in batches]), expected.image)
+        assert torch.equal(torch.cat([batch["mask"] for batch in batches]), expected.mask)
+
+
+def test_bad_batches_of_dynamic_mode_are_refused(dynamic: Any) -> None:
+    sizes = [torch.zeros(4, 5, 3).numpy(), torch.zeros(6, 5, 3).numpy()]
+    ragged = dynamic.as_batch(sizes, layout="HWC")
+    with pytest.raises(ValueError, match="expected images of one size.*dynamic.resize"):
+        dali.DynamicMap(make_synth())({"image": ragged})
+    with pytest.raises(ValueError, match="expected images of one size.*dynamic.resize"):
+        dali.synthesize_batch(ragged, make_synth())
+    with pytest.raises(TypeError, match="stand before ToTorch"):
+        dali.DynamicMap(make_synth())((torch.zeros(2, 3, 4, 4),))
+    with pytest.raises(ValueError, match="layout: expected one of"):
+        dali.DynamicMap(make_synth(), layout="WHC")
 
 
 # ---- bad input -----------------------------------------------------------------------------------
