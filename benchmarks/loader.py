@@ -1,11 +1,11 @@
 """Whole epochs, from image files to finished batches on the device: who gets through how many?
 
-Three ways to feed a training loop with DRAEM's anomalies: a Dataset that decodes and synthesises
+Four ways to feed a training loop with DRAEM's anomalies: a Dataset that decodes and synthesises
 image by image, as DRAEM's own does (``numpy``); a Dataset that only decodes, with AnomalyLoader
-around its DataLoader (``anoaug-loader``); and ResidentDataset (``anoaug-resident``). A number at
-the end of a name is that of DataLoader workers. What an epoch consists of is timed by itself, in
-one process: decoding, synthesis, and the copy (collating or gathering a batch, and its way to the
-device).
+around its DataLoader (``anoaug-loader``); NVIDIA DALI (``anoaug-dali``, see ``dali_feeds.py``); and
+ResidentDataset (``anoaug-resident``). A number at the end of a name is that of DataLoader workers.
+What an epoch consists of is timed by itself, in one process: decoding, synthesis, and the copy
+(collating or gathering a batch, and its way to the device).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 import anoaug
 from anoaug.checks import require
 from anoaug.loaders.contract import moved
-from benchmarks import data, providers, record, timing
+from benchmarks import dali_feeds, data, providers, record, timing
 from benchmarks.cases import Case
 from benchmarks.data import Bytes, Inputs
 from benchmarks.peers.draem_numpy import DraemNumpy
@@ -37,6 +37,9 @@ from benchmarks.timing import Timing, Work
 _LEAST_IMAGES = 100  # in one run; a shorter epoch is repeated
 _GENERATED = 4  # batches of images written where there are none
 PARTS = ("decode", "synthesis", "copy")
+_DALI = {
+    "anoaug-dali": "iterator", "anoaug-dali-inside": "inside", "anoaug-dali-dynamic": "dynamic",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,10 @@ class Contest:
             )
         self.pipeline = DraemNumpy(found.inputs.textures, seed=0, p=case.p)
         self.synth = providers.synthesizer(case, "auto", found.inputs, device)
+        # DALI decodes to interleaved pixels; all contestants end in planar ones.
+        self.planar = providers.synthesizer(
+            case, "auto", found.inputs, device, memory_format="contiguous"
+        )
         begin = time.perf_counter()
         # Uncached, so that the one decoding there is can be timed and nothing is left behind.
         self.resident = anoaug.ResidentDataset.from_folder(
@@ -174,6 +181,10 @@ class Contest:
         """
         kind, _, number = provider.partition("-workers-")
         workers = int(number or 0)
+        if kind in _DALI:
+            return dali_feeds.feed(
+                _DALI[kind], self.paths, self.size, self.batch, self.planar, self.device
+            )
         if kind == "anoaug-resident":
             return self.resident.batches(self.batch, self.synth, drop_last=True)
         if kind == "anoaug-loader":
@@ -227,7 +238,11 @@ class Contest:
 
             return run
 
-        return {
+        decoded = {}
+        if dali_feeds.there():
+            flow = dali_feeds.decoding(self.paths, size, batch, device)
+            decoded["dali decode"] = over(lambda _: next(flow), [None])
+        return decoded | {
             "file decode": over(lambda part: [decode(path, size) for path in part], paths),
             "numpy synthesis": over(lambda part: [self.pipeline(one) for one in part], pixels),
             "numpy copy": over(lambda part: moved(default_collate(part), device), [finished]),
@@ -239,10 +254,12 @@ class Contest:
         }
 
 
-def _of(provider: str) -> tuple[str | None, str, str]:
+def _of(provider: str) -> tuple[str | None, str, str | None]:
     """Which parts a provider's epoch consists of, in the order of ``PARTS``."""
     if provider.startswith("numpy"):
         return "file decode", "numpy synthesis", "numpy copy"
+    if provider in _DALI:
+        return "dali decode", "anoaug synthesis", None
     if provider == "anoaug-resident":
         return None, "anoaug synthesis", "resident copy"
     return "file decode", "anoaug synthesis", "loader copy"
@@ -254,6 +271,9 @@ def run_case(
     """Time the providers of one case; returns their lines and where the images come from."""
     device = torch.device(options.device)
     names = [n for n in case.providers if not options.providers or n in options.providers]
+    if not dali_feeds.there():
+        print("loader: DALI is not installed and left out: pip install 'anoaug[dali]'")
+        names = [name for name in names if name not in _DALI]
     with files(size, batch) as found:
         contest = Contest(case, found, size, batch, device)
         epochs = {name: contest.epochs(name) for name in names}

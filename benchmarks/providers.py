@@ -37,9 +37,11 @@ def batches(images: Bytes, batch: int) -> list[Bytes]:
     return [images[i : i + batch] for i in range(0, len(images) - batch + 1, batch)]
 
 
-def synthesizer(case: Case, backend: str, inputs: Inputs, device: torch.device) -> Any:
+def synthesizer(
+    case: Case, backend: str, inputs: Inputs, device: torch.device, **options: Any
+) -> Any:
     """The method of a case with its published defaults, the case's p and output type."""
-    options: dict[str, Any] = {"p": case.p, "seed": 0, "backend": backend}
+    options |= {"p": case.p, "seed": 0, "backend": backend}
     if case.out != "uint8":
         options["dtype"] = getattr(torch, case.out)
     about = anoaug.describe(case.method)

@@ -17,6 +17,7 @@ from benchmarks import cases, data, loader, record, run  # noqa: E402
 
 (CASE,) = cases.select("loader")
 SIZE, BATCH = 32, 2
+PROVIDERS = tuple(p for p in CASE.providers if "dali" not in p or loader.dali_feeds.there())
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_file_is_decoded_to_rgb_of_the_size(tmp_path: Path) -> None:
     assert loader.decode(tmp_path / "0.png", 16).shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize("provider", CASE.providers)
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_epoch_gives_every_image_once(provider: str, contest: loader.Contest) -> None:
     batches = list(contest.loader(provider))
     assert len(batches) * BATCH == len(contest.paths)
@@ -70,7 +71,7 @@ def test_a_short_epoch_is_repeated(
 
 def test_each_part_does_its_work(contest: loader.Contest) -> None:
     parts = contest.parts()
-    wanted = {part for name in CASE.providers for part in loader._of(name) if part is not None}
+    wanted = {part for name in PROVIDERS for part in loader._of(name) if part is not None}
     assert set(parts) == wanted
     for work in parts.values():
         work()
@@ -80,6 +81,33 @@ def test_more_images_in_a_batch_than_files_are_refused(contest: loader.Contest) 
     found = loader.Files(contest.paths[0].parent, data.inputs(SIZE, 1), "generated")
     with pytest.raises(ValueError, match="--batch: expected at most 8 images"):
         loader.Contest(CASE, found, SIZE, 9, torch.device("cpu"))
+
+
+@pytest.mark.skipif(not loader.dali_feeds.there(), reason="needs DALI")
+def test_epochs_of_dali_differ(contest: loader.Contest) -> None:
+    for kind in loader.dali_feeds.KINDS:
+        feed = loader.dali_feeds.feed(
+            kind, contest.paths, SIZE, 3, contest.planar, torch.device("cpu")
+        )
+        # Eight files make two whole batches of three.
+        first, second = (torch.cat([batch["image"] for batch in feed]) for _ in range(2))
+        assert len(first) == 6 and not torch.equal(first, second), kind
+    with pytest.raises(ValueError, match="kind: expected one of iterator"):
+        loader.dali_feeds.feed("proxy", [], SIZE, 3, None, torch.device("cpu"))
+
+
+def test_without_dali_its_lines_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data, "data_root", lambda: None)
+    monkeypatch.setattr(loader, "_LEAST_IMAGES", 1)
+    monkeypatch.setattr(loader.dali_feeds, "there", lambda: False)
+    options = ["--suite", "loader", "--size", "32", "--batch", "2", "--seconds", "0.001"]
+    names = ["--providers", "anoaug-resident", "anoaug-dali"]
+    (path,) = run.main([*options, *names, "--out", str(tmp_path)])
+    lines = [line["provider"] for line in json.loads(path.read_text())["timings"]]
+    assert lines == ["anoaug-resident"]
+    assert "pip install 'anoaug[dali]'" in capsys.readouterr().out
 
 
 def test_an_unknown_provider_is_refused(contest: loader.Contest) -> None:
@@ -97,7 +125,7 @@ def test_a_small_run_leaves_a_valid_record(
     found = json.loads(path.read_text())
     record.validate(found)
     lines = {line["provider"]: line for line in found["timings"]}
-    assert tuple(lines) == CASE.providers
+    assert tuple(lines) == PROVIDERS
     assert all(line["baseline"] == "numpy-workers-2" for line in lines.values())
     assert lines["numpy-workers-2"]["ratio"] == 1.0
     assert lines["numpy"]["cpu_median"] > 0.0 and lines["numpy-workers-2"]["cpu_median"] is None

@@ -103,8 +103,9 @@ def synthesize(
     if not isinstance(synth, Synthesizer):
         raise TypeError(f"synth: expected an anoaug.Synthesizer, got {type(synth).__name__}")
     call = _Inside(synth, checks.one_of("layout", layout, LAYOUTS), epoch_size, position)
-    made: tuple[Any, Any, Any] = fn.dl_tensor_python_function(
+    image, mask, label = fn.dl_tensor_python_function(
         images, index, function=call, num_outputs=3, batch_processing=True,
         output_layouts=["CHW", "CHW", ""], device=device, synchronize_stream=False,
     )  # fmt: skip
-    return made
+    # A tuple, which a pipeline may return as it is; DALI's own list it may not.
+    return image, mask, label
