@@ -140,32 +140,56 @@ def _centres(features: Tensor, nearest: Tensor, inside: Tensor) -> Tensor:
     """Mean of each block's region, ``[B, F, down, across]``; NaN where no pixel is in it."""
     batch, count, down, _, across, _ = features.shape
     total = features.new_zeros((batch, count + 1, down + 2, across + 2))
-    for number, (dy, dx) in enumerate(_NEIGHBOURS):
-        chosen = (nearest == number) * inside
-        rows, columns = slice(1 + dy, 1 + dy + down), slice(1 + dx, 1 + dx + across)
-        total[:, count, rows, columns] += chosen.sum((2, 4))
-        total[:, :count, rows, columns] += (features * chosen[:, None]).sum((3, 5))
+    if features.device.type == "cpu":
+        # Sums of whole numbers, in any order.
+        step = nearest.to(torch.int64)
+        number, row, column = (torch.arange(n, device="cpu") for n in (batch, down, across))
+        block = (row[:, None, None, None] + step // 3).mul_(across + 2)
+        block += column[:, None] + step % 3
+        block += number.view(-1, 1, 1, 1, 1) * ((down + 2) * (across + 2))
+        block = block.flatten()
+        sums = [features[:, n] for n in range(count)] + [inside]
+        for n, values in enumerate(sums):
+            one = torch.zeros_like(total[:, 0]).flatten()
+            one.index_add_(0, block, values.flatten())
+            total[:, n] = one.view_as(total[:, n])
+    else:
+        for number, (dy, dx) in enumerate(_NEIGHBOURS):
+            chosen = (nearest == number) * inside
+            rows, columns = slice(1 + dy, 1 + dy + down), slice(1 + dx, 1 + dx + across)
+            total[:, count, rows, columns] += chosen.sum((2, 4))
+            total[:, :count, rows, columns] += (features * chosen[:, None]).sum((3, 5))
     total = total[:, :, 1:-1, 1:-1]
     return total[:, :count] / total[:, count:]
 
 
 def _nearest(features: Tensor, centres: Tensor, weights: list[float]) -> Tensor:
     """Which of the nine blocks about it each pixel is nearest to."""
-    down, across = centres.shape[2:]
+    batch, count, down, rows, across, columns = features.shape
     around = functional.pad(centres, (1, 1, 1, 1), value=math.nan)
-    best = torch.full_like(features[:, 0], math.inf)
+    # One block's columns are too short a run of pixels: whole lines of the image.
+    around = around.repeat_interleave(columns, dim=3)
+    lines = features.flatten(4)
+    best = torch.full_like(lines[:, 0], math.inf)
     nearest = torch.full_like(best, _OWN, dtype=torch.uint8)
+    apart, distance = torch.empty_like(best), torch.empty_like(best)
     for number, (dy, dx) in enumerate(_NEIGHBOURS):
-        here = around[:, :, 1 + dy : 1 + dy + down, 1 + dx : 1 + dx + across]
-        distance = torch.zeros_like(best)
+        first = (1 + dx) * columns
+        here = around[:, :, 1 + dy : 1 + dy + down, None, first : first + across * columns]
         for n, weight in enumerate(weights):
-            apart = features[:, n] - here[:, n, :, None, :, None]
-            distance = distance + apart * apart * weight
+            torch.sub(lines[:, n], here[:, n], out=apart)
+            apart.square_()
+            if weight != 1.0:
+                apart.mul_(weight)
+            if n:
+                distance.add_(apart)
+            else:
+                distance.copy_(apart)
         # A region that is empty, or beyond the image, is NaN and never nearer.
         nearer = distance < best
-        best = torch.where(nearer, distance, best)
-        nearest = torch.where(nearer, number, nearest)
-    return nearest
+        torch.where(nearer, distance, best, out=best)
+        nearest.masked_fill_(nearer, number)
+    return nearest.unflatten(3, (across, columns))
 
 
 def _mended(labels: Tensor) -> Tensor:
@@ -178,11 +202,16 @@ def _mended(labels: Tensor) -> Tensor:
     for step in _NEIGHBOURS:
         kept = kept | _beside(core, step, False)
     alike = [labels == _beside(labels, side, -1) for side in _SIDES]
+    on_host = labels.device.type == "cpu"  # where it costs nothing to see that all is done
     for _ in range(_STRAND):
         before = kept
         for side, same in zip(_SIDES, alike, strict=True):
             kept = kept | (_beside(before, side, False) & same)
+        if on_host and torch.equal(before, kept):
+            break
     for _ in range(_GAP):
+        if on_host and bool(kept.all()):  # host: of the host's tensor
+            break
         before, known = labels, kept
         for side in _SIDES:
             new = _beside(known, side, False) & ~kept

@@ -8,6 +8,7 @@ in, as a plane ``[B, 1, H, W]``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,20 @@ from ...placing import Range, between
 from ...prepare import closing, dilation, median
 from ...reference.masks import level_of
 from .filling import fill
-from .working import bounds, columns, constants, edited, gathered, grid, reduction, share, shrunk
+from .working import (
+    WHOLE,
+    Window,
+    around,
+    bounds,
+    columns,
+    constants,
+    edited,
+    gathered,
+    grid,
+    reduction,
+    share,
+    shrunk,
+)
 
 SHAPES = ("ellipse", "rectangle")
 
@@ -368,12 +382,30 @@ def pasted(
         goal: Where their centres go.
         turn: Cosine and sine of their rotation, ``[R, 2]``.
     """
-    y, x = grid(images)
+    window = _landing(region, start, goal)
+    here = (..., *window)
+    y, x = grid(images, window)
     cos, sin = turn[:, :1, None, None], turn[:, 1:, None, None]
     dy, dx = y - goal[:, :1, None, None], x - goal[:, 1:, None, None]
     sy = cos * dy - sin * dx + start[:, :1, None, None]
     sx = sin * dy + cos * dx + start[:, 1:, None, None]
     inside = (sy >= 0) & (sy <= images.shape[2] - 1) & (sx >= 0) & (sx <= images.shape[3] - 1)
     weight = gathered(region.to(torch.float32), sy, sx) * inside
-    moved = weight * gathered(images, sy, sx) + (1.0 - weight) * ground
-    return torch.where(weight > 0.0, moved, ground)
+    moved = weight * gathered(images, sy, sx) + (1.0 - weight) * ground[here]
+    out = ground.clone()
+    out[here] = torch.where(weight > 0.0, moved, ground[here])
+    return out
+
+
+def _landing(region: Tensor, start: Tensor, goal: Tensor) -> Window:
+    """The pixels that a component can reach when it is laid down at its goal, however turned."""
+    held = around(region)
+    if held == WHOLE:
+        return WHOLE
+    # host: on the host alone is a window not all of the image.
+    (cy, cx), places = start[0].tolist(), goal[0].tolist()
+    far = [max(c - one.start, one.stop - 1 - c) for c, one in zip((cy, cx), held, strict=True)]
+    reach = math.hypot(*far) + 1.0
+    first = [max(math.floor(place - reach), 0) for place in places]
+    last = [max(math.ceil(place + reach) + 1, 0) for place in places]
+    return slice(first[0], last[0]), slice(first[1], last[1])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ... import poisson
 from ...prepare import dilation
-from .working import constants, reduction, share, shifted, shrunk
+from .working import around, constants, reduction, share, shifted, shrunk
 
 # Pixels of the shrunk image that count as the surroundings.
 _RING = 4
@@ -83,10 +83,13 @@ def _refined(images: Tensor, ring: Tensor, known: Tensor, shift: Tensor, step: i
     """The best of a shift and its eight neighbours ``step`` pixels away."""
     near = [(down, right) for down in (0, -step, step) for right in (0, -step, step)]
     tries, costs = [], []
+    window = around(ring)
+    here = (..., *window)
+    ring, itself = ring[here], images[here]
     for move in constants(near, shift.device).to(shift.dtype):
         moved = shift + move
-        weight = ring * shifted(known, moved)
-        cost = (weight * (shifted(images, moved) - images) ** 2).sum((1, 2, 3))
+        weight = ring * shifted(known, moved, window)
+        cost = (weight * (shifted(images, moved, window) - itself) ** 2).sum((1, 2, 3))
         tries.append(moved)
         costs.append(cost / weight.sum((1, 2, 3)).clamp(min=1.0))
     best = torch.stack(costs).argmin(0)
@@ -105,23 +108,25 @@ def _costs(images: Tensor, region: Tensor, barred: Tensor) -> tuple[Tensor, Tens
     def spectrum(planes: Tensor) -> Tensor:
         return torch.fft.rfft2(planes, s=size)
 
-    def correlation(first: Tensor, second: Tensor) -> Tensor:
-        product = (spectrum(first).conj() * spectrum(second)).sum(1)
-        return torch.fft.irfft2(product, s=size)
+    def correlation(product: Tensor) -> Tensor:
+        return torch.fft.irfft2(product, s=size)[:, 0]
 
     squares = values.square().sum(1, keepdim=True)
-    shown = correlation(ring, known)
-    total = (
-        correlation(ring * squares, known)
-        + correlation(ring, known * squares)
-        - 2.0 * correlation(ring * values, known * values)
+    rim, free = spectrum(ring).conj(), spectrum(known)
+    shown = correlation(rim * free)
+    crossed = (spectrum(ring * values).conj() * spectrum(known * values)).sum(1, keepdim=True)
+    total = correlation(
+        spectrum(ring * squares).conj() * free
+        + rim * spectrum(known * squares)
+        - 2.0 * crossed
     )
     # The differences at the edge are the texture's too: its neighbours have to be fit as well.
     body = dilation(region, 5).to(torch.float32)
     area = body.sum((1, 2, 3))[:, None, None]
-    whole = correlation(body, known) > area - 0.5
+    bulk = spectrum(body).conj()
+    whole = correlation(bulk * free) > area - 0.5
     ground = (values - share(ring, values)).square().sum(1, keepdim=True)
-    plain = correlation(body, known * ground).clamp(min=0.0) / area.clamp(min=1.0)
+    plain = correlation(bulk * spectrum(known * ground)).clamp(min=0.0) / area.clamp(min=1.0)
     enough = shown > 0.5 * ring.sum((1, 2, 3))[:, None, None]
     fine = whole & enough
     far = _distance(size, images)

@@ -13,6 +13,8 @@ from ...prepare import closing
 from ...reference.render import indexable
 
 Edit = Callable[[Tensor, Tensor], Tensor]
+Window = tuple[slice, slice]
+WHOLE: Window = (slice(None), slice(None))
 
 
 def edited(scene: Scene, edit: Edit, visible: float) -> Tensor:
@@ -70,14 +72,14 @@ def shrunk(planes: Tensor, factor: int) -> Tensor:
     return functional.avg_pool2d(planes, factor, ceil_mode=True) if factor > 1 else planes
 
 
-def grid(planes: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixel rows ``[1, 1, H, 1]`` and columns ``[1, 1, 1, W]``, float32."""
+def grid(planes: Tensor, window: Window = WHOLE) -> tuple[Tensor, Tensor]:
+    """Pixel rows ``[1, 1, h, 1]`` and columns ``[1, 1, 1, w]`` of a window, float32."""
     y, x = (torch.arange(n, device=planes.device, dtype=torch.float32) for n in planes.shape[2:])
-    return y[None, None, :, None], x[None, None, None, :]
+    return y[window[0]][None, None, :, None], x[window[1]][None, None, None, :]
 
 
 def gathered(planes: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Planes ``[R, C, H, W]`` at float places ``[R, 1, H, W]``, bilinear, the edge going on."""
+    """Planes ``[R, C, H, W]`` at float places ``[R, 1, h, w]``, bilinear, the edge going on."""
     height, width = planes.shape[2:]
     y, x = y.clamp(0.0, height - 1.0), x.clamp(0.0, width - 1.0)
     top, left = torch.floor(y), torch.floor(x)
@@ -95,14 +97,38 @@ def gathered(planes: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return upper * (1 - ty) + lower * ty
 
 
-def shifted(planes: Tensor, shift: Tensor) -> Tensor:
-    """Planes at each pixel plus a shift in whole pixels, int64 ``[R, 2]``, the edge going on."""
+def shifted(planes: Tensor, shift: Tensor, window: Window = WHOLE) -> Tensor:
+    """Planes at each pixel plus a shift in whole pixels, int64 ``[R, 2]``, the edge going on.
+
+    Args:
+        planes: ``[R, C, H, W]``.
+        shift: The shifts: rows, columns.
+        window: The pixels that are wanted.
+    """
     height, width = planes.shape[2:]
-    down = torch.arange(height, device=planes.device) + shift[:, :1]
-    right = torch.arange(width, device=planes.device) + shift[:, 1:]
+    down = torch.arange(height, device=planes.device)[window[0]] + shift[:, :1]
+    right = torch.arange(width, device=planes.device)[window[1]] + shift[:, 1:]
+    iy, ix = down.clamp(0, height - 1), right.clamp(0, width - 1)
+    if len(planes) == 1:  # rows and columns that are chosen one after the other stay contiguous
+        return planes.index_select(2, iy[0]).index_select(3, ix[0])
     number = torch.arange(len(planes), device=planes.device)[:, None, None]
-    iy, ix = down.clamp(0, height - 1)[:, :, None], right.clamp(0, width - 1)[:, None, :]
-    return planes[number, :, iy, ix].permute(0, 3, 1, 2)
+    return planes[number, :, iy[:, :, None], ix[:, None, :]].permute(0, 3, 1, 2)
+
+
+def around(region: Tensor) -> Window:
+    """The pixels that hold a region ``[R, 1, H, W]``; all of them on a device we do not wait for.
+
+    What is summed over the window or done pixel by pixel is worth doing there alone.
+    """
+    if region.device.type != "cpu":
+        return WHOLE
+    sides = []
+    for axis in (3, 2):
+        line = (region > 0).any(axis).flatten(0, 1).any(0).nonzero()
+        if not len(line):
+            return WHOLE
+        sides.append(slice(int(line[0]), int(line[-1]) + 1))  # host: of the host's tensor
+    return sides[0], sides[1]
 
 
 def share(weight: Tensor, values: Tensor) -> Tensor:
