@@ -36,6 +36,7 @@ from .working import (
     reduction,
     share,
     shrunk,
+    span,
 )
 
 SHAPES = ("ellipse", "rectangle")
@@ -288,9 +289,11 @@ def foreground_of(scene: Scene, rows: Tensor) -> Tensor | None:
     return (level_of(scene.call.planes[scene.call.foreground][rows]) > 0.0).to(torch.float32)
 
 
-def within(images: Tensor, boxes: Tensor, grown: float, rounded: bool = False) -> Tensor:
-    """1.0 within boxes (or the ellipses in them) ``[R, 4, n]``, else 0.0; ``[R, n, 1, H, W]``."""
-    y, x = grid(images)
+def within(
+    images: Tensor, boxes: Tensor, grown: float, rounded: bool = False, window: Window = WHOLE
+) -> Tensor:
+    """1.0 within boxes (or the ellipses in them) ``[R, 4, n]``, else 0.0; ``[R, n, 1, h, w]``."""
+    y, x = grid(images, window)
     half_h, half_w, cy, cx = (value[:, :, None, None] for value in boxes.unbind(1))
     v, u = (y - cy) / (half_h * grown), (x - cx) / (half_w * grown)
     inside = v.square() + u.square() if rounded else torch.maximum(v.abs(), u.abs())
@@ -333,9 +336,11 @@ def scores(images: Tensor, foreground: Tensor | None, boxes: Tensor) -> Tensor:
     """
     factor = reduction(images, _LOOKED_AT)
     small = shrunk(images, factor)
-    inside = within(small, boxes / factor, 1.0)
-    ring = within(small, boxes / factor, _AROUND) - inside
-    planes = small[:, None]
+    boxes = boxes / factor
+    window = span(boxes, _AROUND)
+    inside = within(small, boxes, 1.0, window=window)
+    ring = within(small, boxes, _AROUND, window=window) - inside
+    planes = small[(..., *window)][:, None]
 
     def mean(weight: Tensor, values: Tensor) -> Tensor:
         total = weight.sum((3, 4), keepdim=True).clamp(min=1e-6)
@@ -344,7 +349,7 @@ def scores(images: Tensor, foreground: Tensor | None, boxes: Tensor) -> Tensor:
     away = (planes - mean(ring, planes)).abs().amax(2, keepdim=True)
     found = (mean(inside, away) / (mean(ring, away) + 0.02))[:, :, 0, 0, 0]
     if foreground is not None:
-        covered = mean(inside, shrunk(foreground, factor)[:, None])[:, :, 0, 0, 0]
+        covered = mean(inside, shrunk(foreground, factor)[(..., *window)][:, None])[:, :, 0, 0, 0]
         found = found * covered * (covered > 0.5)
     return found
 

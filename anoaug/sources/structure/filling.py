@@ -116,9 +116,7 @@ def _costs(images: Tensor, region: Tensor, barred: Tensor) -> tuple[Tensor, Tens
     shown = correlation(rim * free)
     crossed = (spectrum(ring * values).conj() * spectrum(known * values)).sum(1, keepdim=True)
     total = correlation(
-        spectrum(ring * squares).conj() * free
-        + rim * spectrum(known * squares)
-        - 2.0 * crossed
+        spectrum(ring * squares).conj() * free + rim * spectrum(known * squares) - 2.0 * crossed
     )
     # The differences at the edge are the texture's too: its neighbours have to be fit as well.
     body = dilation(region, 5).to(torch.float32)

@@ -19,7 +19,7 @@ from ...parts import Context, Values, part
 from ...pictures import Computed, Scene
 from ...placing import Range, between
 from .components import foreground_of
-from .working import columns, constants, edited, gathered, grid, reduction, shrunk
+from .working import columns, constants, edited, gathered, grid, reduction, shrunk, span
 
 FAULTS = ("missing", "thinned", "thickened")
 
@@ -108,20 +108,26 @@ class Thread(Computed):
         foreground = foreground_of(scene, rows)
         best, most = images, torch.full_like(half[:, 0], -1.0)
         for n in range(self.tries):
-            tried = self._broken(images, repeat, half, places[:, :, n])
-            moved = (tried - images).abs().amax(1, keepdim=True)
+            tried, here = self._broken(images, repeat, half, places[:, :, n])
+            moved = (tried[here] - images[here]).abs().amax(1, keepdim=True)
             # Strong where it changes: long pieces win by no more than they are longer.
-            score = (moved if foreground is None else moved * foreground).sum((1, 2, 3))
+            score = (moved if foreground is None else moved * foreground[here]).sum((1, 2, 3))
             better = (score > most) & found
             best = torch.where(better[:, None, None, None], tried, best)
             most = torch.where(better, score, most)
         return best
 
-    def _broken(self, images: Tensor, repeat: Tensor, half: Tensor, centre: Tensor) -> Tensor:
-        """One place broken."""
+    def _broken(
+        self, images: Tensor, repeat: Tensor, half: Tensor, centre: Tensor
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """One place broken, and the pixels outside of which nothing changes."""
         length = repeat.norm(dim=1)[:, None, None, None]
         way = repeat[:, :, None, None, None] / length[:, None]
-        y, x = grid(images)
+        sides = way.abs()[:, :, 0, 0, 0] * length[:, :, 0, 0] * 0.5
+        sides = sides + way.abs().flip(1)[:, :, 0, 0, 0] * half
+        window = span(torch.cat([sides, centre], 1)[:, :, None])
+        here = (..., *window)
+        y, x = grid(images, window)
         dy, dx = y - centre[:, :1, None, None], x - centre[:, 1:, None, None]
         across, along = way[:, 0] * dy + way[:, 1] * dx, way[:, 0] * dx - way[:, 1] * dy
         inside = along.abs() <= half[:, :, None, None]
@@ -131,10 +137,12 @@ class Thread(Computed):
             sy = (torch.floor(step * way[:, 0] + 0.5) + y).expand_as(across)
             sx = (torch.floor(step * way[:, 1] + 0.5) + x).expand_as(across)
         else:
-            window = (1.0 - (2.0 * across / length).square()).clamp(min=0.0).square()
-            step = across * window * (_THIN if self.fault == "thinned" else _THICK)
+            taper = (1.0 - (2.0 * across / length).square()).clamp(min=0.0).square()
+            step = across * taper * (_THIN if self.fault == "thinned" else _THICK)
             sy, sx = y + step * way[:, 0], x + step * way[:, 1]
-        return torch.where(inside, gathered(images, sy, sx), images)
+        out = images.clone()
+        out[here] = torch.where(inside, gathered(images, sy, sx), images[here])
+        return out, here
 
 
 def repeats(images: Tensor) -> tuple[Tensor, Tensor]:

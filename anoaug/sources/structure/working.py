@@ -131,6 +131,17 @@ def around(region: Tensor) -> Window:
     return sides[0], sides[1]
 
 
+def span(boxes: Tensor, grown: float = 1.0) -> Window:
+    """The pixels that hold boxes ``[R, 4, n]``, like :func:`around`: half sides, centres; y, x."""
+    if boxes.device.type != "cpu":
+        return WHOLE
+    half, centre = boxes[:, :2] * grown, boxes[:, 2:]
+    first = torch.floor((centre - half).amin((0, 2))).clamp(min=0.0)
+    last = torch.ceil((centre + half).amax((0, 2))).clamp(min=0.0) + 1.0
+    top, left, bottom, right = map(int, [*first.tolist(), *last.tolist()])  # host: of the host's
+    return slice(top, bottom), slice(left, right)
+
+
 def share(weight: Tensor, values: Tensor) -> Tensor:
     """Weighted means over an image, ``[R, C, 1, 1]``; 0 where nothing weighs."""
     total = weight.sum((2, 3), keepdim=True)
