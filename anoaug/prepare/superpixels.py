@@ -143,10 +143,10 @@ def _centres(features: Tensor, nearest: Tensor, inside: Tensor) -> Tensor:
     if features.device.type == "cpu":
         # Sums of whole numbers, in any order.
         step = nearest.to(torch.int64)
-        number, row, column = (torch.arange(n, device="cpu") for n in (batch, down, across))
+        image, row, column = (torch.arange(n, device="cpu") for n in (batch, down, across))
         block = (row[:, None, None, None] + step // 3).mul_(across + 2)
         block += column[:, None] + step % 3
-        block += number.view(-1, 1, 1, 1, 1) * ((down + 2) * (across + 2))
+        block += image.view(-1, 1, 1, 1, 1) * ((down + 2) * (across + 2))
         block = block.flatten()
         sums = [features[:, n] for n in range(count)] + [inside]
         for n, values in enumerate(sums):

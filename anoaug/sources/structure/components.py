@@ -340,7 +340,8 @@ def scores(images: Tensor, foreground: Tensor | None, boxes: Tensor) -> Tensor:
     window = span(boxes, _AROUND)
     inside = within(small, boxes, 1.0, window=window)
     ring = within(small, boxes, _AROUND, window=window) - inside
-    planes = small[(..., *window)][:, None]
+    here = (..., *window)
+    planes = small[here][:, None]
 
     def mean(weight: Tensor, values: Tensor) -> Tensor:
         total = weight.sum((3, 4), keepdim=True).clamp(min=1e-6)
@@ -349,7 +350,7 @@ def scores(images: Tensor, foreground: Tensor | None, boxes: Tensor) -> Tensor:
     away = (planes - mean(ring, planes)).abs().amax(2, keepdim=True)
     found = (mean(inside, away) / (mean(ring, away) + 0.02))[:, :, 0, 0, 0]
     if foreground is not None:
-        covered = mean(inside, shrunk(foreground, factor)[(..., *window)][:, None])[:, :, 0, 0, 0]
+        covered = mean(inside, shrunk(foreground, factor)[here][:, None])[:, :, 0, 0, 0]
         found = found * covered * (covered > 0.5)
     return found
 
