@@ -11,6 +11,7 @@ from torch import Tensor
 
 import anoaug
 from anoaug.loaders import dali
+from anoaug.loaders.dali.gather import gather_samples
 
 pytestmark = pytest.mark.gpu
 
@@ -84,6 +85,26 @@ def inside(folder: Path, synth: Any, **options: Any) -> Any:
         [made], ["image", "mask", "label", "index", "clean"], reader_name="Reader",
         last_batch_policy=plugin.LastBatchPolicy.PARTIAL, auto_reset=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32], ids=str)
+def test_gathering_equals_the_reference_and_waits_for_nothing(
+    dtype: torch.dtype, interleaved: bool
+) -> None:
+    shape = (225, 301, 3) if interleaved else (3, 225, 301)
+    # Apart in memory, at addresses that nothing aligns.
+    store = torch.randint(0, 256, (5, 3 * 225 * 301 + 9), device="cuda").to(dtype)
+    samples = [store[n, n + 1 : n + 1 + 3 * 225 * 301].view(shape) for n in range(5)]
+    truth = gather_samples(samples, interleaved, "torch")
+    gather_samples(samples, interleaved, "triton")  # compiles
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made = gather_samples(samples, interleaved, "triton")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert made.is_contiguous() and torch.equal(made, truth)
 
 
 @pytest.mark.parametrize("backend", ["auto", "torch"])

@@ -20,7 +20,7 @@ from triton.compiler import ASTSource
 
 import anoaug
 from anoaug import blends, masks, ops, recipe, sources
-from anoaug.kernels import median, poisson, render
+from anoaug.kernels import gather, median, poisson, render
 from anoaug.photometric import RandomOps
 
 TYPES = {torch.uint8: "*u8", torch.uint16: "*u16", torch.float32: "*fp32", torch.bfloat16: "*bf16"}
@@ -94,6 +94,15 @@ POISSON_CASES = [
     ("guidance-normal-fp32", "normal", torch.float32, False, 90),
     ("guidance-mixed-sm80", "mixed", torch.uint8, False, 80),
     ("paste-u8", "paste", torch.uint8, False, 90),
+]
+
+# name, dtype, interleaved, arch
+GATHER_CASES = [
+    ("gather-nhwc-u8", torch.uint8, True, 90),
+    ("gather-nhwc-u8-sm80", torch.uint8, True, 80),
+    ("gather-nhwc-u8-sm100", torch.uint8, True, 100),
+    ("gather-nchw-u8", torch.uint8, False, 90),
+    ("gather-nhwc-fp32", torch.float32, True, 90),
 ]
 
 
@@ -188,6 +197,22 @@ def compiled_median(arch: int) -> Any:
     return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
+def compiled_gather(name: str, dtype: torch.dtype, nhwc: bool, arch: int) -> Any:
+    """Compile the kernel that gathers samples, for 512 x 512 images of 3 channels."""
+    kernel = gather.gather_kernel
+    constants = {"C": 3, "INTERLEAVED": nhwc, "BLOCK": gather.TILE_PIXELS}
+    names, pointers = kernel.arg_names, {"out": TYPES[dtype], "table": "*i64"}
+    signature = {n: "constexpr" if n in constants else pointers.get(n, "i32") for n in names}
+    source = ASTSource(
+        kernel,
+        signature,
+        {(names.index(n),): value for n, value in constants.items()},
+        {(names.index(n),): [["tt.divisibility", 16]] for n in (*pointers, "numel")},
+    )
+    options = {"num_warps": gather.WARPS, "enable_fp_fusion": False}
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+
+
 def tool(name: str) -> Path:
     """A program of the CUDA toolkit that lies inside the Triton wheel."""
     return Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / name
@@ -222,6 +247,7 @@ def main() -> None:
     """Print the report of every case."""
     result = {case[0]: report(compiled(*case)) for case in CASES}
     result |= {case[0]: report(compiled_poisson(*case)) for case in POISSON_CASES}
+    result |= {case[0]: report(compiled_gather(*case)) for case in GATHER_CASES}
     result |= {"median": report(compiled_median(90)), "median-sm80": report(compiled_median(80))}
     print(json.dumps({"triton": triton.__version__, "cases": result}))
 

@@ -35,6 +35,7 @@ def cases() -> dict[str, dict[str, Any]]:
 
 def test_every_target_was_compiled(cases: dict[str, dict[str, Any]]) -> None:
     assert {"draem-u8", "draem-u8-sm80", "draem-u8-sm100", "layers-u8", "field"} <= set(cases)
+    assert {"gather-nhwc-u8", "gather-nhwc-u8-sm80", "gather-nhwc-u8-sm100"} <= set(cases)
     assert {"guidance-mixed-u8", "guidance-mixed-sm80", "paste-u8"} <= set(cases)
     assert all(case["instructions"] > 100 for case in cases.values())
 
@@ -60,6 +61,18 @@ def test_float_planes_are_stored_16_bytes_wide(cases: dict[str, dict[str, Any]],
     # 8-byte stores are label and kind, one each per sample.
     wide = [s for s in cases[name]["stores"] if s != "STG.E.64"]
     assert set(wide) == {"STG.E.128"}
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("gather-nhwc-u8", "STG.E"), ("gather-nchw-u8", "STG.E"), ("gather-nhwc-fp32", "STG.E.128")],
+)
+def test_gathered_planes_are_stored_4_pixels_at_a_time(
+    cases: dict[str, dict[str, Any]], name: str, width: str
+) -> None:
+    assert cases[name]["stores"] == [width] * 3
+    # 64 Ki registers, 128 threads a block: 16 blocks fill a multiprocessor's 2048 threads.
+    assert cases[name]["registers"] <= 32
 
 
 def test_byte_planes_are_stored_4_pixels_at_a_time(cases: dict[str, dict[str, Any]]) -> None:

@@ -6,10 +6,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import checks
+from ...ops import resolve_backend
 from ...synthesizer import Synthesizer
-from .iterators import LAYOUTS, planar
+from .gather import gather_samples
+from .iterators import LAYOUTS, interleaved, planar
 
 
 class _Inside:
@@ -32,7 +35,7 @@ class _Inside:
                 f"images: expected one size, got {sorted(sizes)}; put fn.resize before synthesize"
             )
         with torch.no_grad(), _stream_of_dali(pictures[0].device):
-            batch = planar(torch.stack(pictures), self.layout)
+            batch = self._batch(pictures)
             # host: an operator on the GPU is given GPU inputs alone, and sampling needs the number
             numbers = torch.stack([unpack(one).reshape(()) for one in index]).cpu().to(torch.int64)
             outs = [
@@ -43,6 +46,14 @@ class _Inside:
         # Labels as [1] each: DALI's batches have no tensors without axes.
         made[2] = made[2].unsqueeze(1)
         return tuple([pack(row) for row in part] for part in made)
+
+    def _batch(self, pictures: list[Tensor]) -> Tensor:
+        """The samples as one planar batch: a view of their stack, or gathered by the kernel."""
+        first, backend = pictures[0], self.synth.backend
+        if first.dim() == 3 and resolve_backend(backend, first.device) == "triton":
+            last = interleaved((len(pictures), *first.shape), self.layout)
+            return gather_samples(pictures, last, backend)
+        return planar(torch.stack(pictures), self.layout)
 
     def _epochs(self, rows: int) -> list[tuple[slice, int]]:
         """Slices of the batch by the epoch they belong to."""
@@ -78,7 +89,8 @@ def synthesize(
     """A synthesizer as an operator inside a DALI pipeline.
 
     Slower than :class:`SynthIterator`: DALI hands Python operators one tensor per sample, holds a
-    lock around them, and copies what they return. A pipeline with one cannot be serialised.
+    lock around them, and copies what they return. A pipeline with one cannot be serialised. On the
+    GPU all work is on DALI's own stream, and one kernel gathers the samples by their addresses.
 
     Args:
         images: DALI's images of one size, uint8 or float in [0, 1], ``HWC`` or ``CHW``.

@@ -149,14 +149,19 @@ def planar(images: Tensor, layout: str = "auto") -> Tensor:
     Raises:
         ValueError: With ``"auto"``, both or neither of the axes could be the channels.
     """
-    if images.dim() != 4 or layout == "CHW":
+    if images.dim() != 4:
         return images
-    if layout == "auto":
-        first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
-        if first == last:
-            raise ValueError(
-                f"layout: expected images with 1, 3 or 4 channels first or last, got "
-                f"{list(images.shape)}; say layout='CHW' or 'HWC'"
-            )
-        layout = "CHW" if first else "HWC"
-    return images.permute(0, 3, 1, 2) if layout == "HWC" else images
+    return images.permute(0, 3, 1, 2) if interleaved(images.shape, layout) else images
+
+
+def interleaved(shape: Sequence[int], layout: str) -> bool:
+    """Whether a batch of four axes has its channels last; see :func:`planar`."""
+    if layout != "auto":
+        return layout == "HWC"
+    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
+    if first == last:
+        raise ValueError(
+            f"layout: expected images with 1, 3 or 4 channels first or last, got {list(shape)}; "
+            "say layout='CHW' or 'HWC'"
+        )
+    return last
