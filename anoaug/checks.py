@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from types import ModuleType
@@ -50,6 +51,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
+def finite(value: float) -> bool:
+    """Neither infinite nor NaN; by comparisons, which Dynamo guards where numbers are symbols."""
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
 def interval(
     name: str,
     value: float | tuple[float, float],
@@ -61,7 +67,7 @@ def interval(
     if len(pair) != 2 or not all(isinstance(v, Real) for v in pair):
         raise TypeError(f"{name}: expected a number or a pair (low, high), got {value!r}")
     first, second = float(pair[0]), float(pair[1])
-    if math.isnan(first) or math.isnan(second):
+    if not (first <= math.inf and second <= math.inf):  # NaN, which compares with nothing
         raise ValueError(f"{name}: expected a number or a pair (low, high), got {value!r}")
     if not first <= second:
         raise ValueError(

@@ -18,7 +18,7 @@ class FeatureBatch(NamedTuple):
         label: int64 ``(B,)``, of rows ``(N,)``: 1 where the mask has an anomaly.
         clean: The features without perturbation, as they were given: the target of denoising. Of
             ``duplicate`` methods once, row for row ``clean[extras["source_row"]]``.
-        extras: Further tensors by name.
+        extras: Further tensors by name; the same names in eval mode, of features left alone.
     """
 
     features: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -102,7 +103,15 @@ def checked_size(size: Any) -> tuple[int, int]:
 
 def power_of_two(size: tuple[int, int]) -> tuple[int, int]:
     """The next power of two of height and width."""
-    return 1 << (size[0] - 1).bit_length(), 1 << (size[1] - 1).bit_length()
+    return _power(size[0]), _power(size[1])
+
+
+def _power(side: int) -> int:
+    # By comparisons, which leave a side that is a symbol for Dynamo free below the power.
+    power = 1
+    while power < side:
+        power *= 2
+    return power
 
 
 def perlin(size: tuple[int, int], threshold: float, log2_cells: tuple[int, int] = (0, 5)) -> Perlin:
@@ -198,19 +207,29 @@ def perlin_drawing(
     size: tuple[int, int], threshold: float, log2_cells: tuple[int, int], p: float
 ) -> Drawing:
     """:func:`perlin`, ready to be drawn; its laws are made once."""
-    laws = _perlin_laws(size, threshold, log2_cells, p)
+    return said_drawing(size, said_perlin(threshold, log2_cells, p))
+
+
+def said_perlin(threshold: float, log2_cells: tuple[int, int], p: float) -> str:
+    """What :func:`said_drawing` makes on any grid, as text, in which Dynamo sees no symbols."""
+    return json.dumps([threshold, log2_cells, p])
+
+
+def said_drawing(size: tuple[int, int], said: str) -> Drawing:
+    """:func:`perlin_drawing` of what :func:`said_perlin` gave."""
+    laws = _perlin_laws(size, said)
     return Drawing(laws, recipe.layout_of(laws), None)
 
 
-def _perlin_laws(
-    size: tuple[int, int], threshold: float, log2_cells: tuple[int, int], p: float
-) -> str:
-    return _made_laws(size, threshold, log2_cells, p)
+def _perlin_laws(size: tuple[int, int], said: str) -> str:
+    return _made_laws(size, said)
 
 
 @functools.lru_cache(maxsize=64)
-def _made_laws(*law: Any) -> str:
-    return _laws(Binding([Layer(perlin(*law[:3]), Constant())], ["mask"], "mask"), law[3])
+def _made_laws(size: tuple[int, int], said: str) -> str:
+    threshold, log2_cells, p = json.loads(said)
+    mask = perlin(size, threshold, log2_cells)
+    return _laws(Binding([Layer(mask, Constant())], ["mask"], "mask"), p)
 
 
 # Plain data in, a constant out: nothing for Dynamo to trace.

@@ -13,7 +13,12 @@ from ..numbering import Numbering
 from ..ops import BACKENDS, default_backend
 from . import layouts, randomness
 from .batch import FeatureBatch
+from .layouts import Grid
 from .strength import Tuned
+
+# What a call passes beyond forward's own arguments, and a result's further tensors, by name.
+Given = Mapping[str, Any]
+Extras = dict[str, Tensor]
 
 
 class Site(NamedTuple):
@@ -37,11 +42,11 @@ class Site(NamedTuple):
     features: Tensor
     where: Tensor | None
     mask: Tensor | None
-    grid: layouts.Grid
+    grid: Grid
     number: tuple[Tensor, Tensor]
     category: Tensor | None
     noise: Tensor | None
-    given: Mapping[str, Any] = {}
+    given: Given = {}
     dtype: torch.dtype = torch.float32
     layer: str = ""
     label: Tensor | None = None
@@ -64,7 +69,7 @@ class Perturbed(NamedTuple):
 
     features: Tensor
     mask: Tensor
-    extras: dict[str, Tensor] = {}
+    extras: Extras = {}
     label: Tensor | None = None
 
 
@@ -122,6 +127,19 @@ class Perturbation(nn.Module):
     def perturb(self, site: Site) -> Perturbed:
         """The law of the method; called under autocast off."""
         raise NotImplementedError(f"{type(self).__name__}.perturb")
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """The extras of a call that hands features through: as if nothing had been done to them.
+
+        Names, dtypes and shapes are those of :meth:`perturb`, so that what reads them need not ask
+        for the mode.
+
+        Args:
+            features: As they came.
+            grid: How they lie.
+            given: What else the call passed.
+        """
+        return {}
 
     @property
     def working(self) -> bool:
@@ -183,7 +201,8 @@ class Perturbation(nn.Module):
         known = None if label is None else checks.row_vector("label", label, rows)
         if not self.working:
             none = features.new_zeros((grid.groups, grid.positions), dtype=torch.bool)
-            return self._batch(features, features, none, real, known, {}, grid)
+            extras = self.idle(features, grid, given)
+            return self._batch(features, features, none, real, known, extras, grid)
         named = None if category is None else checks.host_rows("category", category, grid.groups)
         if number is None:
             number = self.number(index, epoch, grid.groups)
@@ -239,7 +258,7 @@ class Perturbation(nn.Module):
 
     def _batch(
         self, moved: Tensor, features: Tensor, inside: Tensor, real: Tensor | None,
-        known: Tensor | None, extras: dict[str, Tensor], grid: layouts.Grid,
+        known: Tensor | None, extras: Extras, grid: Grid,
     ) -> FeatureBatch:  # fmt: skip
         """Synthetic and real anomalies together."""
         times = len(inside) // max(grid.groups, 1) or 1

@@ -113,7 +113,7 @@ def strength(
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{unit}: expected a number, got {type(value).__name__}")
     low, _ = checks.interval(unit, float(value), 0.0)
-    if not math.isfinite(low):
+    if not checks.finite(low):
         raise ValueError(f"{unit}: expected a finite number, got {value!r}")
     return Strength(unit, low)
 

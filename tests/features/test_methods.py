@@ -320,6 +320,53 @@ def test_eval_mode_hands_features_through(name: str, maps: Tensor) -> None:
     assert torch.equal(always.features, made(name)(maps, **NUMBER).features)
 
 
+# Keywords and what a call passes beside features, where these make extras that others lack.
+MORE: list[tuple[str, dict[str, Any], bool]] = [
+    *((name, {}, False) for name in NAMES),
+    ("simplenet", {"mixture": 3}, False),
+    ("supersimplenet", {}, True),
+    ("dsr", {"quantise": True}, False),
+    ("glass", {"mining": False}, False),
+]
+
+
+@pytest.mark.parametrize(("name", "keywords", "raw"), MORE)
+def test_eval_mode_has_the_extras_of_training(
+    name: str, keywords: dict[str, Any], raw: bool, maps: Tensor
+) -> None:
+    perturb = made(name, **keywords)
+    beside = {"raw": maps.flip(0)} if raw else {}
+    there = perturb(maps, **NUMBER, **beside)
+    idle = perturb.eval()(maps, **NUMBER, **beside)
+    assert set(idle.extras) == set(there.extras)
+    times = len(there.features) // B
+    for key, value in idle.extras.items():
+        expected = there.extras[key]
+        assert value.dtype == expected.dtype and value.isfinite().all(), key
+        if times == 1:
+            assert value.shape == expected.shape, key
+        else:
+            assert value.shape == (B, *expected.shape[1:]), key
+    assert torch.equal(clean(idle), maps)
+    if raw:
+        assert torch.equal(idle.extras["raw"], beside["raw"])
+
+
+def test_eval_mode_says_that_nothing_was_done(maps: Tensor) -> None:
+    def idle(name: str, **keywords: Any) -> dict[str, Tensor]:
+        return made(name, **keywords).eval()(maps, **NUMBER).extras
+
+    rows = torch.arange(B)
+    assert torch.equal(idle("supersimplenet")["source_row"], rows)
+    assert torch.equal(idle("manifold_mixup")["partner"], rows)
+    assert idle("mixstyle")["weight"].tolist() == [1.0] * B
+    assert not idle("manifold_mixup")["soft"].any() and not idle("aminet")["hidden"].any()
+    assert (idle("cras")["scale"] == 1).all() and not idle("vos")["distance"].any()
+    found = idle("dsr", quantise=True)
+    assert (found["code"] == -1).all() and not found["ground_truth"].any()
+    assert torch.equal(found["quantised"], maps.flatten(2).transpose(1, 2))
+
+
 @every
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtypes_stay_and_are_rounded_once(name: str, dtype: torch.dtype, maps: Tensor) -> None:
@@ -428,6 +475,33 @@ def test_fullgraph_compile_gives_the_same(name: str, maps: Tensor) -> None:
         found = torch.compile(perturb, fullgraph=True, backend="aot_eager")(maps, **NUMBER)
     torch.testing.assert_close(found.features, expected.features)
     assert torch.equal(found.mask, expected.mask) and torch.equal(found.label, expected.label)
+
+
+@pytest.mark.slow
+@every
+@pytest.mark.filterwarnings("ignore:.*is_compiling.*")
+def test_one_compilation_with_dynamic_shapes_serves_other_sizes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes and numbers are symbols; factors of 7 channels would show a change of their order."""
+    monkeypatch.setitem(globals(), "C", 7)
+    torch.compiler.reset()
+    told = {}
+    if case(name).inner:
+        if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
+            pytest.skip("this torch does not trace torch.autograd.grad")
+        told = {"trace_autograd_ops": True}
+    perturb = made(name)
+    with torch._dynamo.config.patch(**told) if told else contextlib.nullcontext():
+        compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="aot_eager")
+        for rows, height in ((3, 4), (5, 6)):
+            generator = torch.Generator().manual_seed(rows)
+            maps = torch.randn(rows, C, height, W, generator=generator)
+            number = {"index": torch.arange(rows) + 7, "epoch": 1}
+            expected, found = perturb(maps, **number), compiled(maps, **number)
+            torch.testing.assert_close(found.features, expected.features)
+            assert torch.equal(found.mask, expected.mask)
+            assert torch.equal(found.label, expected.label)
 
 
 @every

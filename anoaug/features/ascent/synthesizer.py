@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from ... import checks
 from ...reference import features as reference
-from .. import layouts
 from ..functional.order import quantile as order_quantile
 from ..functional.shells import annulus_project, ascent_step
+from ..layouts import Grid
 from ..ops.rows import feature_distances
-from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import discriminators
 
 MODES = ("manifold", "hypersphere")
@@ -159,13 +159,20 @@ class AscentSynthesizer(Perturbation):
         start = torch.where(inside[..., None], noise * self.sigma, 0.0)
         if not self.mining or not self.steps:
             moved = real + start
-            return Perturbed(torch.where(inside[..., None], moved, real), inside)
+            extras = self.idle(site.features, site.grid, site.given)
+            return Perturbed(torch.where(inside[..., None], moved, real), inside, extras)
         base = real if self.mode == "manifold" else self._centre(site, real)
         radius = self._radius(site, real, base)
         away = start if self.mode == "manifold" else real + start - base
         offset, extras = self._ascend(site, inside, real, base, away, radius, noise)
         extras["radius"] = torch.as_tensor(radius, dtype=real.dtype, device=real.device)
         return Perturbed(torch.where(inside[..., None], base + offset, real), inside, extras)
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """No steps: zeros."""
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        sizes = {"radius": (), "ascent_loss": (self.steps,), "clamped": (self.steps // self.every,)}
+        return {name: features.new_zeros(size, dtype=dtype) for name, size in sizes.items()}
 
     def _ascend(
         self, site: Site, inside: Tensor, real: Tensor, base: Tensor, offset: Tensor,
@@ -207,7 +214,7 @@ class AscentSynthesizer(Perturbation):
             extras["clamped"] = torch.stack(shares)
         return offset, extras
 
-    def _arranged(self, grid: layouts.Grid, values: Tensor) -> Tensor:
+    def _arranged(self, grid: Grid, values: Tensor) -> Tensor:
         """``[2 G, P, C]`` as the discriminator wants them."""
         if self.sees == "rows" or grid.layout == "rows":
             return values.flatten(0, 1)
@@ -272,7 +279,8 @@ class AscentSynthesizer(Perturbation):
         if radius is None:
             radius = self.radius
         if radius is None and self.relative_radius is not None:
-            radius = self.relative_radius * self.sigma * math.sqrt(real.shape[-1])
+            # max keeps Dynamo, where numbers are symbols, from taking factors in another order.
+            radius = max(self.relative_radius * self.sigma, 0.0) * math.sqrt(real.shape[-1])
         if radius is None:
             distance = feature_distances(real, base, None, self.backend)
             radius = order_quantile(distance, self.quantile)
@@ -325,6 +333,6 @@ def _capturing(value: Tensor) -> bool:
 
 def _finite(name: str, value: Any) -> float:
     number, _ = checks.interval(name, value, 0.0)
-    if not math.isfinite(number):
+    if not checks.finite(number):
         raise ValueError(f"{name}: expected a finite number, got {value!r}")
     return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -134,7 +133,7 @@ def number(name: str, value: Any, low: float, *, above: bool = False) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not math.isfinite(value) or value < low or (above and value == low):
+    if not checks.finite(value) or value < low or (above and value == low):
         side = "above" if above else "of at least"
         raise ValueError(f"{name}: expected a finite number {side} {low:g}, got {value!r}")
     return float(value)

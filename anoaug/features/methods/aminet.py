@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ... import checks
 from ..functional import norm_scaled_jitter, token_mask
-from ..perturbation import Perturbation, Perturbed, Site
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site
 from . import method
 
 
@@ -74,3 +75,8 @@ class AMINet(Perturbation):
         )  # fmt: skip
         touched = inside > 0 if self.scale else hidden > 0
         return Perturbed(moved, touched, {"hidden": site.grid.shaped(hidden)})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Nothing is hidden."""
+        none = features.new_zeros((grid.groups, grid.positions), dtype=torch.bool)
+        return {"hidden": grid.shaped(none)}

@@ -13,7 +13,8 @@ from ..fitted import PositionalCentres
 from ..fitted.ranks import averaged
 from ..functional import distance_scaled_noise
 from ..functional.door import number
-from ..perturbation import Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbed, Site, everywhere
 from . import method
 from .simplenet import WIDE_RESNET
 
@@ -85,6 +86,11 @@ class CRAS(Centred):
             backend=self.backend,
         )  # fmt: skip
         return Perturbed(moved, everywhere(site), {"scale": scale})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Scales of 1."""
+        ones = torch.ones(grid.groups, grid.positions, device=features.device)
+        return {"scale": ones}
 
     def residuals(self, features: Tensor, *, category: Any = None) -> Tensor:
         """What the discriminator sees: features and their residuals, side by side.

@@ -18,7 +18,8 @@ from .. import fitted, layouts, masks, randomness
 from ..batch import FeatureBatch
 from ..functional import codebook_swap
 from ..functional.codebook import window
-from ..perturbation import Perturbation, Perturbed, Site
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site
 from . import method
 
 # The images of the original, on which its masks are drawn.
@@ -104,7 +105,8 @@ class DSR(Perturbation):
     Constants all of them: no gradient reaches what made the features. For any backbone:
     ``perturb.codebook.fit(loader, extractor)``. Beside ``ground_truth`` (float32 ``(B, 1, H, W)``)
     ``extras`` has ``code`` (int64 ``[B, P]``, -1 where none came) and with ``quantise``
-    ``quantised``, the features' nearest codes ``[B, P, C]``: what is to be restored. A call may
+    ``quantised``, the features' nearest codes ``[B, P, C]``: what is to be restored (in eval
+    mode, where nothing is quantised, the features). A call may
     pass ``anomaly=``, a mask on the features' grid, instead of the drawn one.
 
     Args:
@@ -168,6 +170,11 @@ class DSR(Perturbation):
         extras |= {"ground_truth": self.law.blocky(shown), "code": code}
         return Perturbed(moved, inside, extras)
 
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Nothing came, nothing is quantised: what is to be restored are the features."""
+        truth = torch.zeros(grid.groups, 1, *self.law.image, device=features.device)
+        return {**unswapped(grid.view(features), self.law), "ground_truth": truth}
+
 
 def ready(codebook: fitted.Codebook, channels: int) -> Tensor:
     """The codes of a codebook that is fitted.
@@ -196,6 +203,15 @@ def swapped(
         return moved, code, {}
     near, _ = codebook.quantise(values, layout="tokens")
     return torch.where(inside[..., None], moved, near), code, {"quantised": near}
+
+
+def unswapped(values: Tensor, law: Law) -> Extras:
+    """Extras of features ``[G, P, C]`` that are left alone: ``swapped``'s."""
+    code = torch.full(values.shape[:2], -1, dtype=torch.int64, device=values.device)
+    if not law.quantise:
+        return {"code": code}
+    wide = torch.promote_types(values.dtype, torch.float32)
+    return {"code": code, "quantised": values.detach().to(wide)}
 
 
 class LevelsBatch(NamedTuple):
@@ -274,6 +290,11 @@ class DSRLevels(nn.Module):
         self.backend = checks.one_of("backend", backend or default_backend(), BACKENDS)
         self._numbering = Numbering(seed)
 
+    @property
+    def working(self) -> bool:
+        """Whether a call swaps, or hands features through."""
+        return self.training or self.active == "always"
+
     def forward(
         self,
         lo: Tensor,
@@ -294,7 +315,7 @@ class DSRLevels(nn.Module):
 
         Returns:
             A :class:`LevelsBatch`; its ``clean`` features are those given, their nearest codes are
-            in ``extras["quantised"]``.
+            in ``extras["quantised"]`` (in eval mode, where nothing is quantised, they themselves).
 
         Raises:
             TypeError, ValueError: Bad input.
@@ -308,7 +329,7 @@ class DSRLevels(nn.Module):
         coin = group_words(key)
         alone = 1 + (coin[1] >> 31)
         choice = torch.where(coin[0] < round(self.both * 2**32), 0, alone)
-        if self.training or self.active == "always":
+        if self.working:
             drawn = self.law.mask(number, "dsr", lo, self.backend)
         else:
             drawn = lo.new_zeros((len(lo), 1, *self.law.image), dtype=torch.float32)
@@ -333,7 +354,7 @@ class DSRLevels(nn.Module):
             moved = inside[0].any(1)[:, None, None, None]
             base = torch.where(moved, made.to(hi.dtype), base)
         fine = self._level(base, self.hi, grids[1], inside[1], number, "dsr.hi")
-        if rebuild is not None and "quantised" in fine.extras:
+        if self.working and rebuild is not None and "quantised" in fine.extras:
             fine.extras["quantised"] = self.hi.quantise(hi, layout="nchw")[0]
         fine = fine._replace(clean=hi)
         truth = torch.where((choice == 2)[:, None, None, None], pooled[1], pooled[0])
@@ -343,8 +364,13 @@ class DSRLevels(nn.Module):
         self, features: Tensor, codebook: fitted.Codebook, grid: layouts.Grid, inside: Tensor,
         number: tuple[Tensor, Tensor], stream: str,
     ) -> FeatureBatch:  # fmt: skip
-        if not (self.training or self.active == "always"):
-            return FeatureBatch(features, grid.shaped(inside), grid.labels(inside), features, {})
+        if not self.working:
+            extras = unswapped(grid.view(features), self.law)
+            if "quantised" in extras:
+                extras["quantised"] = features.detach()
+            return FeatureBatch(
+                features, grid.shaped(inside), grid.labels(inside), features, extras
+            )
         codes = ready(codebook, grid.channels)
         rng = randomness.sample_keys(number, f"features.{stream}", features.device)
         with torch.autocast(features.device.type, enabled=False):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import checks
 from .. import randomness
 from ..functional import masked_mix, partners
-from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import method
-from .mixstyle import positive
+from .mixstyle import alone, positive
 
 
 @method(
@@ -66,3 +68,8 @@ class ManifoldMixup(Perturbation):
         mask = inside if self.anomalous else torch.zeros_like(inside)
         extras = {"weight": weight, "partner": partner, "soft": site.grid.shaped(soft)}
         return Perturbed(moved, mask, extras)
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Every image is its own."""
+        none = features.new_zeros((grid.groups, grid.positions), dtype=torch.bool)
+        return {**alone(features, grid), "soft": grid.shaped(none)}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ... import checks
 from ...reference import features as reference
 from ...rng import uniform
 from .. import randomness
 from ..functional import mix_statistics, partners
-from ..perturbation import Perturbation, Perturbed, Site
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site
 from . import method
 
 
@@ -71,6 +73,16 @@ class MixStyle(Perturbation):
         moved = torch.where(coin[:, None, None], moved, values)
         nowhere = values.new_zeros(values.shape[:2], dtype=torch.bool)
         return Perturbed(moved, nowhere, {"weight": weight, "partner": partner})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Every image is its own."""
+        return alone(features, grid)
+
+
+def alone(features: Tensor, grid: Grid) -> dict[str, Tensor]:
+    """Weight and partner where images are mixed with none: 1, and themselves."""
+    rows = torch.arange(grid.groups, device=features.device)
+    return {"weight": torch.ones(grid.groups, device=features.device), "partner": rows}
 
 
 def positive(name: str, value: float) -> float:

@@ -10,7 +10,8 @@ from torch import Tensor
 from ... import checks
 from .. import fitted
 from ..functional import knn_boundary
-from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import method
 from .vos import chosen
 
@@ -106,3 +107,7 @@ class NPOS(Perturbation):
         moved = torch.where(inside[..., None], samples.gather(1, index).to(values.dtype), values)
         shown = torch.where(inside, apart.gather(1, turn), 0.0)
         return Perturbed(moved, inside, {"distance": shown})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """No outliers: distances of 0."""
+        return {"distance": torch.zeros(grid.groups, grid.positions, device=features.device)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ... import checks
@@ -13,7 +14,8 @@ from ..fitted.ranks import averaged
 from ..functional import radial_push
 from ..functional.door import number
 from ..functional.shells import ON_ZERO
-from ..perturbation import Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbed, Site, everywhere
 from . import method
 
 
@@ -37,7 +39,7 @@ class PBAS(Centred):
     """A push of a constant length, radially outward; deterministic.
 
     ``extras["distance"]``, ``[G, P]``, holds the features' distances to their centres,
-    differentiable: their mean is the paper's SVDD loss.
+    differentiable: their mean is the paper's SVDD loss. In eval mode they are 0.
 
     Args:
         k: Length of the push over the mean distance.
@@ -78,3 +80,8 @@ class PBAS(Centred):
             backend=self.backend,
         )  # fmt: skip
         return Perturbed(moved, everywhere(site), {"distance": far})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Distances of 0: no centre is looked for."""
+        dtype = torch.promote_types(features.dtype, torch.float32)
+        return {"distance": features.new_zeros((grid.groups, grid.positions), dtype=dtype)}

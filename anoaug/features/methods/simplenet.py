@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ... import checks
 from ..functional import gaussian_noise, noise_levels
 from ..functional.noise import ROUNDINGS, check_mixture
-from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from ..strength import Tuned, strength
 from . import method
 
@@ -71,3 +75,9 @@ class SimpleNet(Perturbation):
         if self.mixture > 1:
             extras["level"] = noise_levels(rng, site.grid.positions, self.mixture)
         return Perturbed(moved, everywhere(site), extras)
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """The lowest level."""
+        if self.mixture == 1:
+            return {}
+        return {"level": features.new_zeros((grid.groups, grid.positions), dtype=torch.int64)}

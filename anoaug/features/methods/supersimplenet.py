@@ -13,8 +13,9 @@ from ...masks import Mask
 from ..functional import masked_gaussian
 from ..functional.duplicates import Duplicates, Table
 from ..functional.noise import ROUNDINGS
-from ..masks import drawing, perlin_drawing, power_of_two, resampled
-from ..perturbation import Perturbation, Perturbed, Site
+from ..layouts import Grid
+from ..masks import drawing, power_of_two, resampled, said_drawing, said_perlin
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site
 from ..strength import strength
 from . import method
 from .simplenet import WIDE_RESNET
@@ -106,6 +107,7 @@ class SuperSimpleNet(Perturbation):
         if pattern is not None and not perlin:
             raise ValueError("pattern: expected perlin=True with it, got False; drop one")
         self.pattern = None if pattern is None else drawing(pattern, self.p)
+        self._law = said_perlin(self.threshold, self.log2_cells, self.p)
         self.rounding = checks.one_of("rounding", rounding, ROUNDINGS)
 
     def perturb(self, site: Site) -> Perturbed:
@@ -126,6 +128,12 @@ class SuperSimpleNet(Perturbation):
             assert raw is not None
             extras["raw"] = site.grid.restore(made.raw, raw)
         return Perturbed(made.features, made.mask > 0, extras, made.label)
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """Every row is of its own image; raw features as they came."""
+        raw = given.get("raw")
+        rows = torch.arange(grid.groups, device=features.device)
+        return {"source_row": rows} if raw is None else {"source_row": rows, "raw": raw}
 
     def _raw(self, raw: Any, site: Site) -> Tensor:
         """The raw features as groups; refuses what is not like the features."""
@@ -153,7 +161,7 @@ class SuperSimpleNet(Perturbation):
         pattern = self.pattern
         if pattern is None:
             fine = power_of_two(size)
-            pattern = perlin_drawing(fine, self.threshold, self.log2_cells, self.p)
+            pattern = said_drawing(fine, self._law)
         device, full = site.features.device, self.no_anomaly == "full"
         layer = f"@{site.layer}" if site.layer else ""
         table = torch.cat(

@@ -10,7 +10,8 @@ from torch import Tensor
 from ... import checks
 from .. import fitted
 from ..functional import low_density_gaussian, random_subset
-from ..perturbation import Perturbation, Perturbed, Site, everywhere
+from ..layouts import Grid
+from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import method
 
 
@@ -93,6 +94,10 @@ class VOS(Perturbation):
         )  # fmt: skip
         moved = torch.where(inside[..., None], samples.to(values.dtype), values)
         return Perturbed(moved, inside, {"distance": torch.where(inside, lengths, 0.0)})
+
+    def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
+        """No outliers: distances of 0."""
+        return {"distance": torch.zeros(grid.groups, grid.positions, device=features.device)}
 
 
 def chosen(inside: Tensor, count: int, rng: Tensor) -> Tensor:
