@@ -51,7 +51,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
 
 
-def finite(value: float) -> bool:
+def finite(value: Any) -> bool:
     """Neither infinite nor NaN; by comparisons, which Dynamo guards where numbers are symbols."""
     return -sys.float_info.max <= value <= sys.float_info.max
 

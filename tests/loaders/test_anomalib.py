@@ -154,9 +154,9 @@ def test_a_model_without_generators_is_refused_with_the_mend() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_version_that_was_not_tried_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door.metadata, "version", lambda _: "9.9.0")
+    monkeypatch.setattr(door.swapping.metadata, "version", lambda _: "9.9.0")
     with pytest.warns(UserWarning, match="tried with anomalib 2.7, got 9.9.0"):
-        door._warn_of_version()
+        door.swapping._warn_of_version()
 
 
 @pytest.fixture
@@ -202,6 +202,84 @@ def test_dsr_and_supersimplenet(models: Any) -> None:
     )
     swapped = holder.model.anomaly_generator
     assert (swapped.noise_std, swapped.threshold, swapped.triple) == (0.02, 0.6, False)
+
+
+@pytest.fixture
+def glass(models: Any, textures: Path) -> Any:
+    return models.Glass(
+        input_shape=(64, 64), anomaly_source_path=str(textures), backbone="resnet18",
+        pretrain_embed_dim=32, target_embed_dim=32, discriminator_hidden=16, pre_trained=False,
+        svd=1, step=5,
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_glass_gets_its_generator_and_its_ascent_step(glass: Any) -> None:
+    said = door.accelerate(glass, seed=0)
+    assert said == {
+        "model.augmentor": "anomalib.PerlinAnomalyGenerator -> anoaug.PerlinAnomalyGenerator",
+        "model._gradient_ascent_step": (
+            "anomalib.GlassModel._gradient_ascent_step -> anoaug.GlassAscentStep"
+        ),
+    }
+    step = glass.model._gradient_ascent_step
+    assert (step.svd, step.detach, step.every, step.step_size) == (1, False, 5, 0.001)
+    with pytest.raises(TypeError, match="no generator to swap"):
+        door.accelerate(glass)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("svd", [0, 1])
+def test_glass_s_step_is_anomalib_s(glass: Any, svd: int) -> None:
+    glass.model.svd = svd
+    generator = torch.Generator().manual_seed(0)
+    real, noise, centre = (torch.randn(16, 8, generator=generator) for _ in range(3))
+    judge = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+    results = []
+    for take in (glass.model._gradient_ascent_step, door.GlassAscentStep(svd)):
+        start = real.clone().requires_grad_()
+        radius = torch.quantile((start - centre).norm(dim=1), 0.75)[None]
+        fakes = start + 0.3 * noise
+        for at in range(10):
+            loss = nn.functional.softplus(-judge(fakes)).mean()
+            fakes = take(fakes, loss, centre, start, radius, at)
+        (gradient,) = torch.autograd.grad(fakes.square().sum(), start)
+        results.append((fakes.detach(), gradient))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_glass_trains_two_steps(glass: Any) -> None:
+    door.accelerate(glass, seed=0)
+    model = glass.model.train()
+    positions = model.calculate_features(*[torch.rand(1, 3, 64, 64)] * 2)[0].shape[0]
+    model.center = torch.zeros(positions, 32)
+    optimiser = torch.optim.AdamW(model.discriminator.parameters(), 1e-3)
+    before = [value.clone() for value in model.discriminator.parameters()]
+    for _ in range(2):
+        loss = model(torch.rand(2, 3, 64, 64))[-1]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert torch.isfinite(loss)
+    moved = zip(before, model.discriminator.parameters(), strict=True)
+    assert not all(torch.equal(one, other) for one, other in moved)
+
+
+def test_dinomaly_s_bottleneck_takes_over_the_layers(models: Any) -> None:
+    layers: Any = pytest.importorskip("anomalib.models.image.dinomaly.components.layers")
+    theirs = layers.DinomalyMLP(8, 32, 8, drop=0.2, apply_input_dropout=True)
+    ours = door.DinomalyBottleneck.of(theirs, seed=0)
+    assert ours.fc1 is theirs.fc1 and ours.p == 0.2 and len(ours.handle.perturbs) == 3
+    tokens = torch.randn(2, 5, 8)
+    assert torch.equal(ours.eval()(tokens), theirs.eval()(tokens))
+    door.DinomalyBottleneck(8, 32, 8, drop=0.2, apply_input_dropout=True).load_state_dict(
+        theirs.state_dict()
+    )
+    inner = layers.DinomalyMLP(8, 32, drop=0.1)
+    assert len(door.DinomalyBottleneck.of(inner).handle.perturbs) == 2
 
 
 def test_outputs_are_like_anomalib_s_own(models: Any, images: Tensor) -> None:
