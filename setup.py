@@ -37,6 +37,8 @@ lightning = ["lightning>=2.6"]
 dali = ["nvidia-dali-cuda130>=2.4; sys_platform == 'linux'"]
 nodes = ["torchdata>=0.11"]
 anomalib = ["anomalib>=2.7", *lightning, *torchvision]
+# What hooks are tried on.
+timm = ["timm>=1.0"]
 yaml = ["PyYAML>=6.0"]
 ray = ["ray[data]>=2.60; python_version < '3.14'"]
 demo = [*images, "scikit-image>=0.20"]
@@ -53,7 +55,18 @@ testing = [
 ]
 # Who reads configs beside us.
 configs = ["hydra-core>=1.3", "jsonargparse[signatures]>=4.27"]
-test = [*testing, *compiled, *kornia, *torchvision, *lightning, *dali, *nodes, *yaml, *configs]
+test = [
+    *testing,
+    *compiled,
+    *kornia,
+    *torchvision,
+    *lightning,
+    *dali,
+    *nodes,
+    *timm,
+    *yaml,
+    *configs,
+]
 dev = ["build>=1.2", "import-linter>=2.0", "mypy>=1.10", "ruff>=0.8", "setuptools>=77"]
 
 setup(

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from anoaug import features
+from anoaug.features.methods.generalad import DINOV2
+from anoaug.features.methods.simplenet import WIDE_RESNET
 from anoaug.features.strength import FAR, Tuned
 
 
@@ -41,6 +43,30 @@ def test_near_scales_pass(size: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         features.create("simplenet", seed=0)(scaled(size))
+
+
+def test_the_papers_own_features_pass() -> None:
+    """As they come by their construction: a LayerNorm's tokens, a Xavier adaptor's outputs."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.nn.functional.layer_norm(torch.randn(1, 16, 1024, generator=generator), [1024])
+    assert DINOV2.ratio * float(tokens.norm(dim=2).mean()) == pytest.approx(8.0, rel=0.01)
+    pooled = torch.rand(1, 64, 1536, generator=generator) * 0.25 * 3**0.5
+    weight = torch.empty(1536, 1536)
+    torch.nn.init.xavier_normal_(weight, generator=generator)
+    adapted = pooled @ weight.T
+    size = WIDE_RESNET.sigma / WIDE_RESNET.ratio
+    assert float(adapted.square().mean().sqrt()) == pytest.approx(size, rel=0.05)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features.create("generalad", seed=0)(tokens)
+        features.create("simplenet", seed=0)(adapted)
+
+
+def test_a_preset_for_one_backbone_is_not_for_the_other() -> None:
+    """Features that would need the other's sigma for the same share of their length."""
+    for name, size in (("simplenet", 0.25 * 0.25 / 0.015), ("generalad", 0.015 / 0.25)):
+        with pytest.warns(UserWarning, match=f"{name}: sigma="):
+            features.create(name, seed=0)(scaled(size))
 
 
 def test_nothing_is_said_of_nothing() -> None:

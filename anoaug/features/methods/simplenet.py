@@ -15,7 +15,9 @@ from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywh
 from ..strength import Tuned, strength
 from . import method
 
-# What the two papers that use it have in common; the ratio is an estimate.
+# What all papers with this sigma have in common. That channels are 0.25, root mean square, is an
+# estimate, no paper says it: of the pooled features, whose size a Xavier adaptor with as many
+# inputs as outputs keeps. Noise of 1536 channels is 0.59 long, a feature then 9.8.
 WIDE_RESNET = Tuned(0.015, 0.06, "adapted features of a WideResNet50's layers 2 and 3")
 
 
