@@ -22,9 +22,9 @@ from torch import Tensor
 Words = npt.NDArray[np.uint32]
 
 _MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
 # Of the 48 bits in the counter; the upper half is for samples that came without an index.
 _INDEX_BITS = 47
 
@@ -78,12 +78,30 @@ def philox_numpy(
         Four uint32 arrays of the broadcast shape.
     """
     shape = np.broadcast_shapes(*(np.shape(word) for word in (*key, *counter)))
-    c0, c1, c2, c3 = (np.broadcast_to(np.asarray(c, np.uint64), shape) for c in counter)
+    _, words = philox_rounds(key, counter, ROUNDS)
+    first, second, third, fourth = (np.broadcast_to(w, shape).astype(np.uint32) for w in words)
+    return first, second, third, fourth
+
+
+def philox_rounds(
+    key: tuple[Any, Any], counter: tuple[Any, Any, Any, Any], rounds: int
+) -> tuple[tuple[Any, Any], tuple[Any, Any, Any, Any]]:
+    """Some rounds of Philox4x32 in NumPy: key and counter of the next one.
+
+    Args:
+        key: Two words, scalars or arrays.
+        counter: Four words, scalars or arrays that broadcast.
+        rounds: How many.
+
+    Returns:
+        uint64 words, each of the shape of what it depends on alone.
+    """
+    c0, c1, c2, c3 = (np.asarray(c, np.uint64) for c in counter)
     k0, k1 = (np.asarray(k, np.uint64) for k in key)
     mask, shift = np.uint64(_MASK), np.uint64(32)
-    m0, m1 = np.uint64(_MULTIPLIERS[0]), np.uint64(_MULTIPLIERS[1])
-    w0, w1 = np.uint64(_WEYL[0]), np.uint64(_WEYL[1])
-    for _ in range(_ROUNDS):
+    m0, m1 = (np.uint64(factor) for factor in MULTIPLIERS)
+    w0, w1 = (np.uint64(step) for step in WEYL)
+    for _ in range(rounds):
         p0, p1 = c0 * m0, c2 * m1
         c0, c1, c2, c3 = (
             (p1 >> shift) ^ c1 ^ k0,
@@ -92,12 +110,7 @@ def philox_numpy(
             p0 & mask,
         )
         k0, k1 = (k0 + w0) & mask, (k1 + w1) & mask
-    return (
-        c0.astype(np.uint32),
-        c1.astype(np.uint32),
-        c2.astype(np.uint32),
-        c3.astype(np.uint32),
-    )
+    return (k0, k1), (c0, c1, c2, c3)
 
 
 def philox(
@@ -111,16 +124,16 @@ def philox(
     """
     k0, k1 = key
     c0, c1, c2, c3 = counter
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         # The 64-bit product wraps into the sign; shifting and masking recovers both halves exactly.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        p0, p1 = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             ((p1 >> 32) & _MASK) ^ c1 ^ k0,
             p1 & _MASK,
             ((p0 >> 32) & _MASK) ^ c3 ^ k1,
             p0 & _MASK,
         )
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+        k0, k1 = (k0 + WEYL[0]) & _MASK, (k1 + WEYL[1]) & _MASK
     words = [torch.as_tensor(c, dtype=torch.int64) for c in (c0, c1, c2, c3)]
     first, second, third, fourth = torch.broadcast_tensors(*words)
     return first, second, third, fourth

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .numbers import HALF, ONE, TWO, F, I, U, philox
+from ..rng import MULTIPLIERS, WEYL
+from .numbers import HALF, ONE, TWO, F, I, U
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,6 +31,9 @@ _S1, _S3, _S5, _S7, _S9 = F(_TURNS[1]), F(-_TURNS[3]), F(_TURNS[5]), F(-_TURNS[7
 _C2, _C4, _C6, _C8 = F(-_TURNS[2]), F(_TURNS[4]), F(-_TURNS[6]), F(_TURNS[8])
 _UNIT = F(2.0**-24)
 _QUARTERS = F(2.0**-22)
+_M0, _M1 = (np.uint64(factor) for factor in MULTIPLIERS)
+_W0, _W1 = (np.uint64(step) for step in WEYL)
+_LOWER, _HALF_BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
 # Quads whose words lie in the first cache between the two loops.
 _RUN = 512
 
@@ -75,6 +79,51 @@ def pair(first: Any, second: Any, cosines: Any, sines: Any) -> Any:
         cosines[q], sines[q] = radius * cosine, radius * sine
 
 
+@njit(forceinline=True)
+def product(word: Any, factor: Any) -> Any:
+    """The 64-bit product of the lower half of a number and a factor of Philox."""
+    return (word & _LOWER) * factor
+
+
+@njit(forceinline=True)
+def words_of(s: Any, a: Any, b: Any, c: Any, d: Any, k0: Any, k1: Any) -> Any:
+    """Four words of a position's ``s`` and a quad's ``a`` to ``d``, with the fourth round's keys.
+
+    Words are the lower halves of 64-bit numbers and what is above is let lie, or else halves would
+    be moved about between the rounds.
+    """
+    p1 = product((s >> _HALF_BITS) ^ a, _M1)
+    c0, c1, c2, c3 = (p1 >> _HALF_BITS) ^ b, p1, s ^ c, d
+    for _ in range(3, 10):
+        p0, p1 = product(c0, _M0), product(c2, _M1)
+        c0, c1, c2, c3 = (p1 >> _HALF_BITS) ^ c1 ^ k0, p1, (p0 >> _HALF_BITS) ^ c3 ^ k1, p0
+        k0, k1 = k0 + _W0, k1 + _W1
+    return U(c0), U(c1), U(c2), U(c3)
+
+
+@njit
+def tabulate(tables: Any, first: Any, k0: Any, k1: Any) -> None:
+    """What the first three rounds have of each quad alone: uint32 ``[4, q]``."""
+    a, b, c, d = tables[0], tables[1], tables[2], tables[3]
+    for q in range(len(a)):
+        p0 = np.uint64(first + q) * _M0
+        p1 = product((p0 >> _HALF_BITS) ^ k1, _M1)
+        p2 = product((p1 >> _HALF_BITS) ^ (k0 + _W0), _M0)
+        a[q], b[q] = U(p0 ^ (k1 + _W1)), U(p1 ^ (k0 + _W0 + _W0))
+        c[q], d[q] = U((p2 >> _HALF_BITS) ^ (k1 + _W1 + _W1)), U(p2)
+
+
+@njit
+def fill(w0: Any, w1: Any, w2: Any, w3: Any, s: Any, tables: Any, k0: Any, k1: Any) -> None:
+    """Four words of a position with each quad: uint32 ``[q]``."""
+    a, b, c, d = tables[0], tables[1], tables[2], tables[3]
+    j0, j1 = k0 + _W0 + _W0 + _W0, k1 + _W1 + _W1 + _W1
+    for q in range(len(w0)):
+        w0[q], w1[q], w2[q], w3[q] = words_of(
+            s, np.uint64(a[q]), np.uint64(b[q]), np.uint64(c[q]), np.uint64(d[q]), j0, j1
+        )
+
+
 @functools.lru_cache(maxsize=1)
 def _digest() -> str:
     here = Path(__file__).parent
@@ -88,23 +137,34 @@ def row_loop() -> Any:
     digest = _digest()
 
     @njit(nogil=True, cache=True)
-    def loop(out: Any, places: Any, first: Any, k0: Any, k1: Any) -> Any:
+    def loop(out: Any, places: Any, first: Any, keys: Any) -> Any:
         if digest == "":
             return
         quads = out.shape[1] // 4
-        words, parts = np.empty((4, _RUN), np.uint32), np.empty((4, _RUN), np.float32)
+        # Short rows go together: what does not fill a vector is computed one by one.
+        most = max(_RUN // max(quads, 1), 1)
+        words = np.empty((4, most * quads), np.uint32)
+        parts = np.empty((4, most * quads), np.float32)
         w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
-        a, b, c, d = parts[0], parts[1], parts[2], parts[3]
-        for n in range(len(places)):
-            position = U(places[n])
-            for start in range(0, quads, _RUN):
-                count, base = min(_RUN, quads - start), U(first + start)
-                for q in range(count):
-                    w0[q], w1[q], w2[q], w3[q] = philox(k0, k1, U(base + U(q)), position)
-                pair(w0[:count], w1[:count], a, b)
-                pair(w2[:count], w3[:count], c, d)
-                row = out[n, 4 * start : 4 * (start + count)]
-                for q in range(count):
+        e0, e1, e2, e3 = parts[0], parts[1], parts[2], parts[3]
+        tables = np.empty((4, quads), np.uint32)
+        k0, k1 = np.uint64(0), np.uint64(0)
+        for first_row in range(0, len(places), most):
+            rows = min(most, len(places) - first_row)
+            for k in range(rows):
+                n, some = first_row + k, slice(k * quads, (k + 1) * quads)
+                if n == 0 or (n < len(keys) and (keys[n, 0] != k0 or keys[n, 1] != k1)):
+                    k0, k1 = keys[n, 0], keys[n, 1]
+                    tabulate(tables, first, k0, k1)
+                s = product(np.uint64(places[n]) ^ k0, _M0)
+                fill(w0[some], w1[some], w2[some], w3[some], s, tables, k0, k1)
+            run = rows * quads
+            pair(w0[:run], w1[:run], e0, e1)
+            pair(w2[:run], w3[:run], e2, e3)
+            for k in range(rows):
+                row, some = out[first_row + k], slice(k * quads, (k + 1) * quads)
+                a, b, c, d = e0[some], e1[some], e2[some], e3[some]
+                for q in range(quads):
                     row[4 * q], row[4 * q + 1] = a[q], b[q]
                     row[4 * q + 2], row[4 * q + 3] = c[q], d[q]
 
@@ -117,18 +177,25 @@ def plane_loop() -> Any:
     digest = _digest()
 
     @njit(nogil=True, cache=True)
-    def loop(out: Any, places: Any, first: Any, k0: Any, k1: Any) -> Any:
+    def loop(out: Any, places: Any, first: Any, keys: Any) -> Any:
         if digest == "":
             return
         words = np.empty((4, _RUN), np.uint32)
         w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
-        for number in range(out.shape[0] // 4):
-            quad, planes = U(first + number), out[4 * number : 4 * number + 4]
+        quads, k0, k1 = out.shape[0] // 4, keys[0, 0], keys[0, 1]
+        tables = np.empty((4, quads), np.uint32)
+        tabulate(tables, first, k0, k1)
+        j0, j1 = k0 + _W0 + _W0 + _W0, k1 + _W1 + _W1 + _W1
+        for number in range(quads):
+            planes = out[4 * number : 4 * number + 4]
+            t0, t1 = np.uint64(tables[0, number]), np.uint64(tables[1, number])
+            t2, t3 = np.uint64(tables[2, number]), np.uint64(tables[3, number])
             for start in range(0, len(places), _RUN):
                 end = min(start + _RUN, len(places))
                 run = places[start:end]
                 for n in range(len(run)):
-                    w0[n], w1[n], w2[n], w3[n] = philox(k0, k1, quad, U(run[n]))
+                    s = product(np.uint64(run[n]) ^ k0, _M0)
+                    w0[n], w1[n], w2[n], w3[n] = words_of(s, t0, t1, t2, t3, j0, j1)
                 pair(w0[: len(run)], w1[: len(run)], planes[0, start:end], planes[1, start:end])
                 pair(w2[: len(run)], w3[: len(run)], planes[2, start:end], planes[3, start:end])
 
@@ -136,17 +203,12 @@ def plane_loop() -> Any:
 
 
 def gaussians(
-    key: list[int], places: npt.NDArray[np.int64], first: int, last: int, planes: bool
-) -> Floats:
-    """Noise of the quads ``first`` to ``last`` of positions: float32 ``[n, 4 q]``.
-
-    With ``planes`` the other way round, ``[4 q, n]``.
-    """
-    size = (len(places), 4 * (last - first))
-    out = np.empty(size[::-1] if planes else size, np.float32)
+    out: Floats, keys: npt.NDArray[np.int64], places: npt.NDArray[np.int64], first: int,
+    planes: bool,
+) -> None:  # fmt: skip
+    """Write noise; see ``Draw`` of :mod:`anoaug.features.cpu_draws`."""
     loop = plane_loop() if planes else row_loop()
-    loop(out, places, first, np.uint32(key[0]), np.uint32(key[1]))
-    return out
+    loop(out, places, first, keys.astype(np.uint64))
 
 
 @functools.lru_cache(maxsize=1)

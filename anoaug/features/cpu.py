@@ -6,23 +6,19 @@ for, draws a block at a time and nothing is drawn where the mask is empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .. import checks, rng
-from ..reference.features import ELEMENT, ROUNDING
+from ..reference.features import ROUNDING
 from ..reference.features import noise as reference
 from ..reference.features.rounding import stochastic as rounded_at_random
+from .cpu_draws import Longs, Numbers, drawing
 
-Floats = npt.NDArray[np.float32]
-Longs = npt.NDArray[np.int64]
-# Values of a block: its words and noise stay in the second cache.
-BLOCK = 1 << 16
+# Values of a block: fewer, and calls cost as much as they do.
+BLOCK = 1 << 18
 
 
 def add_noise(
@@ -34,13 +30,14 @@ def add_noise(
     positions = features.shape[1]
     scale = reference.amplitudes(keys, positions, sigma, gain, mixture, growth)
     scale = scale.expand(len(features), positions)
-    draw = drawing(compiled)
-    for group, key in enumerate(keys.tolist()):  # host: the CPU alone comes here
+    blocks = Noise(compiled)
+    for group in range(features.shape[0]):
+        # host: the CPU alone comes here
         places = torch.arange(positions) if inside is None else inside[group].nonzero()[:, 0]
-        if len(places) < positions:
+        if places.shape[0] < positions:
             out[group].copy_(features[group])
-        perturb(
-            [(features[group], out[group])], key, places, scale[group], spread, stochastic, draw
+        blocks.perturb(
+            [(features[group], out[group])], keys[group], places, scale[group], spread, stochastic
         )
 
 
@@ -60,76 +57,85 @@ def duplicate(
         compiled: Draw by Numba.
     """
     batch, positions, _ = sources[0].shape
-    scale, draw = torch.full((positions,), sigma), drawing(compiled)
-    for row, key in enumerate(keys.tolist()):  # host: the CPU alone comes here
-        places = noisy[row].nonzero()[:, 0]
+    scale, blocks = torch.full((positions,), sigma), Noise(compiled)
+    for row in range(2 * batch):
+        places = noisy[row].nonzero()[:, 0]  # host: the CPU alone comes here
         pairs = [(source[row % batch], out[row]) for source, out in zip(sources, outs, strict=True)]
-        if len(places) < positions:
+        if places.shape[0] < positions:
             for source, out in pairs:
                 out.copy_(source)
-        perturb(pairs, key, places, scale, None, stochastic, draw)
+        blocks.perturb(pairs, keys[row], places, scale, None, stochastic)
 
 
-Draw = Callable[[list[int], Longs, int, int, bool], Floats]
-
-
-def drawing(compiled: bool) -> Draw:
-    """What draws a block of noise: NumPy, or the compiled loops.
-
-    Raises:
-        ImportError: Numba was asked for and is not installed.
-    """
-    if not compiled:
-        return gaussians
-    checks.require("numba", "compiled")
-    from ..compiled import features as loops
-
-    return loops.gaussians
-
-
-def perturb(
-    pairs: list[tuple[Tensor, Tensor]], key: list[int], places: Tensor, scale: Tensor,
-    spread: Tensor | None, stochastic: bool, draw: Draw,
-) -> None:  # fmt: skip
-    """Write noisy features of some positions of a group.
+class Noise:
+    """Noise of the positions of one group after the other, a block at a time.
 
     Args:
-        pairs: Features ``[P, C]`` and where they go, of any strides; all get the same noise. Where
-            only some positions do, the latter hold the former already.
-        key: The group's two words.
-        places: int64 positions that get noise.
-        scale: float32 ``[P]``.
-        spread: float32 ``[C]`` or None.
-        stochastic: Round at random.
-        draw: See :func:`drawing`.
+        compiled: Draw by Numba.
     """
-    count, (total, channels) = len(places), pairs[0][0].shape
-    if not count or not channels:
-        return
-    # Along the order of memory: rows of channels, or planes of positions.
-    planes = pairs[0][0].stride(1) != 1
-    quads = -(-channels // 4)
-    rows = min(count, BLOCK // 4) if planes else max(BLOCK // (4 * quads), 1)
-    step = max(BLOCK // (4 * rows), 1) if planes else quads
-    for first in range(0, count, rows):
-        chosen = places[first : first + rows]
-        where: Any = slice(first, first + rows) if count == total else chosen
-        amplitude, numbers = scale[chosen], chosen.numpy()
-        for quad in range(0, quads, step):
-            last = min(quad + step, quads)
-            span = slice(4 * quad, min(4 * last, channels))
-            noise = torch.from_numpy(draw(key, numbers, quad, last, planes))
-            noise = noise.T if planes else noise
-            noise = noise[:, : span.stop - span.start].mul_(amplitude[:, None])
-            if spread is not None:
-                noise *= spread[span]
-            word = None
-            if stochastic:
-                words = element_words(key, numbers, quad, last, ROUNDING, planes)
-                word = torch.from_numpy(np.stack(words, axis=2).astype(np.int64)).flatten(1)
-                word = word[:, : span.stop - span.start]
-            for source, target in pairs:
-                _write(source, target, where, span, noise, word, planes, draw is not gaussians)
+
+    def __init__(self, compiled: bool) -> None:
+        self.compiled = compiled
+        self.draw = drawing(compiled)
+        self.room = torch.empty(0)
+
+    def perturb(
+        self, pairs: list[tuple[Tensor, Tensor]], key: Tensor, places: Tensor, scale: Tensor,
+        spread: Tensor | None, stochastic: bool,
+    ) -> None:  # fmt: skip
+        """Write noisy features of some positions of a group.
+
+        Args:
+            pairs: Features ``[P, C]`` and where they go, of any strides; all get the same noise.
+                Where only some positions do, the latter hold the former already.
+            key: int64 ``[2]``.
+            places: int64 positions that get noise.
+            scale: float32 ``[P]``.
+            spread: float32 ``[C]`` or None.
+            stochastic: Round at random.
+        """
+        count, (total, channels) = places.shape[0], pairs[0][0].shape
+        if not count or not channels:
+            return
+        # Along the order of memory: rows of channels, or planes of positions.
+        planes = pairs[0][0].stride(1) != 1
+        quads = -(-channels // 4)
+        rows = min(count, BLOCK // 4) if planes else max(BLOCK // (4 * quads), 1)
+        step = max(BLOCK // (4 * rows), 1) if planes else quads
+        keys = key[None].numpy()
+        for first in range(0, count, rows):
+            chosen = places[first : first + rows]
+            where: Any = slice(first, first + rows) if count == total else chosen
+            amplitude = scale[where]
+            for quad in range(0, quads, step):
+                last = min(quad + step, quads)
+                span = slice(4 * quad, min(4 * last, channels))
+                noise = self._drawn(keys, chosen.numpy(), quad, last, planes)
+                noise = noise[:, : span.stop - span.start].mul_(amplitude[:, None])
+                if spread is not None:
+                    noise *= spread[span]
+                word = None
+                if stochastic:
+                    word = _rounding_words(keys, chosen.numpy(), quad, last, planes)
+                    word = word[:, : span.stop - span.start]
+                for source, target in pairs:
+                    _write(source, target, where, span, noise, word, planes, self.compiled)
+
+    def _drawn(self, keys: Longs, places: Longs, first: int, last: int, planes: bool) -> Tensor:
+        """A block of noise ``[n, c]``, which lies in memory as the features do."""
+        size = (places.shape[0], 4 * (last - first))
+        if self.room.numel() < size[0] * size[1]:
+            self.room = torch.empty(size[0] * size[1])
+        noise = self.room[: size[0] * size[1]].view(size[::-1] if planes else size)
+        self.draw(noise.numpy(), keys, places, first, planes)
+        return noise.T if planes else noise
+
+
+def _rounding_words(keys: Longs, places: Longs, first: int, last: int, planes: bool) -> Tensor:
+    """A word for every channel: int64 ``[n, 4 q]``."""
+    words = Numbers().words(keys, places, np.arange(first, last), ROUNDING, planes)
+    four = (word.T if planes else word for word in words)
+    return torch.from_numpy(np.stack(tuple(four), axis=2).astype(np.int64)).flatten(1)
 
 
 def _write(
@@ -163,33 +169,3 @@ def _write(
         target[:, where] = moved
     else:
         target[where] = moved
-
-
-def element_words(
-    key: list[int], places: Longs, first: int, last: int, site: int, planes: bool
-) -> tuple[rng.Words, rng.Words, rng.Words, rng.Words]:
-    """Four times uint32 ``[n, q]``: words of the quads ``first`` to ``last`` of positions."""
-    quads = np.arange(first, last)
-    if not planes:
-        return rng.philox_numpy((key[0], key[1]), (quads, places[:, None], site, 0))
-    a, b, c, d = rng.philox_numpy((key[0], key[1]), (quads[:, None], places, site, 0))
-    return a.T, b.T, c.T, d.T
-
-
-def gaussians(key: list[int], places: Longs, first: int, last: int, planes: bool) -> Floats:
-    """Noise of the quads ``first`` to ``last`` of positions: float32 ``[n, 4 q]``.
-
-    With ``planes`` the other way round, ``[4 q, n]``.
-    """
-    words = element_words(key, places, first, last, ELEMENT, planes)
-    unit, size = np.float32(rng.UNIT), (len(places), last - first, 4)
-    # Written in the order of memory that is wanted.
-    out = np.empty((size[1], 4, size[0]) if planes else size, np.float32)
-    view = out.transpose(2, 0, 1) if planes else out
-    for n in (0, 2):
-        u, v = ((word >> np.uint32(8)).astype(np.float32) * unit for word in words[n : n + 2])
-        radius = np.sqrt(np.float32(-2.0) * np.log(np.float32(1.0) - u))
-        angle = v * np.float32(6.283185307179586)
-        np.multiply(radius, np.cos(angle), out=view[..., n])
-        np.multiply(radius, np.sin(angle), out=view[..., n + 1])
-    return out.reshape(-1, size[0]) if planes else out.reshape(size[0], -1)

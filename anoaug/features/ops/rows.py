@@ -71,7 +71,7 @@ def _rows(
 ) -> Tensor:  # fmt: skip
     chosen = _chosen(backend, features)
     read = cpu_rows.Read(features, other, index, keys, noise, inside, numbers, columns, law)
-    blocks = chosen in ("cpu", "compiled") and cpu_rows.worthwhile(read)
+    blocks = chosen in ("cpu", "compiled") and features.numel() > 0
     if chosen != "triton" and not blocks:
         return reference.apply(*read)
     out = torch.empty_like(features)
@@ -89,7 +89,7 @@ def _rows_backward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     chosen = _chosen(backend, features)
     read = cpu_rows.Read(features, other, index, keys, noise, inside, numbers, columns, law)
-    blocks = chosen in ("cpu", "compiled") and cpu_rows.worthwhile(read) and not slopes
+    blocks = chosen in ("cpu", "compiled") and features.numel() > 0 and not slopes
     if chosen != "triton" and not blocks:
         return reference.backward(grad, slopes, *read)
     out, found = _rows_backward_fake(grad, slopes, *read, backend)
@@ -139,7 +139,10 @@ def _rows_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _distances(features: Tensor, other: Tensor, index: Tensor | None, backend: str) -> Tensor:
-    if _chosen(backend, features) != "triton":
+    chosen = _chosen(backend, features)
+    if chosen in ("cpu", "compiled") and features.numel():
+        return cpu_rows.distances(features, other, index)
+    if chosen != "triton":
         return reference.distances(features, other, index)
     from ...kernels.features import rows as kernels
 
