@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,8 +34,32 @@ _KEPT: list[torch.library.Library] = []  # a library's operators go with it
 _let_torchvision_in()
 
 
+# A test whose parameters name the compiled backend: Numba takes seconds for each signature, once.
+COMPILED = re.compile(r"[\[-]compiled[\]-]")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``-n``: one worker for a file, and for all that Numba compiles, so that nothing is twice."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/compiled/") or COMPILED.search(nodeid):
+                return "tests/compiled"
+            return super()._split_scope(nodeid)
+
+    return Together(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests are skipped where no CUDA device is."""
+    """Compiled backends are slow; GPU tests are skipped where no CUDA device is."""
+    for item in items:
+        if COMPILED.search(item.nodeid):
+            item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device")

@@ -36,8 +36,7 @@ from tests.recipes import (
 
 # ---- the CPU's drivers ---------------------------------------------------------------------------
 
-# Numba takes some twenty seconds for each pair of dtypes, once.
-DRIVERS = ["auto", pytest.param("compiled", marks=pytest.mark.slow)]
+DRIVERS = ["auto", "compiled"]
 
 
 @pytest.fixture(params=DRIVERS)

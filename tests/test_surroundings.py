@@ -53,10 +53,7 @@ def equal(a: anoaug.AnomalyBatch, b: anoaug.AnomalyBatch) -> bool:
     return all(torch.equal(x, y) and x.dtype == y.dtype for x, y in pairs)
 
 
-COMPILED = pytest.param("compiled", marks=pytest.mark.slow)  # Numba takes its time, once
-
-
-@pytest.fixture(params=["auto", "torch", COMPILED, "one of"])
+@pytest.fixture(params=["auto", "torch", "compiled", "one of"])
 def synth(request: pytest.FixtureRequest, bank: anoaug.TextureBank) -> Synthesizer:
     options = {"p": 1.0, "seed": 0}
     if request.param == "one of":
@@ -77,7 +74,7 @@ def test_the_default_dtype_changes_nothing(synth: Synthesizer, dtype: torch.dtyp
     assert equal(out, expected) and out.params.table.dtype == torch.float32
 
 
-@pytest.mark.parametrize("backend", ["auto", "torch", COMPILED, "one of"])
+@pytest.mark.parametrize("backend", ["auto", "torch", "compiled", "one of"])
 def test_the_default_device_changes_nothing(request: pytest.FixtureRequest, backend: str) -> None:
     if backend == "compiled":
         pytest.importorskip("numba")

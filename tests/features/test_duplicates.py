@@ -257,7 +257,7 @@ def test_stochastic_rounding_keeps_small_noise() -> None:
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize("order", ["nchw", "nhwc"])
+@pytest.mark.parametrize("order", [pytest.param("nchw", marks=pytest.mark.slow), "nhwc"])
 def test_bytes_moved_are_within_a_tenth_of_the_floor(
     order: str, raw: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def test_more_images_leave_the_first_as_they_were(folder: Path, tmp_path: Path, 
     assert all(many[name] == content for name, content in few.items())
 
 
+@pytest.mark.slow  # two processes import all anew
 def test_jobs_do_not_show(folder: Path, tmp_path: Path, textures, tree):
     for jobs in (1, 2):
         make(folder, tmp_path / str(jobs), 6, ("draem", "cutpaste"), textures=textures, jobs=jobs)

@@ -79,7 +79,7 @@ def test_ellipses_are_resized_with_the_patch() -> None:
     "backend",
     [
         "torch",
-        pytest.param("compiled", marks=pytest.mark.slow),
+        "compiled",
         pytest.param("triton", marks=needs_triton),
     ],
 )

@@ -108,9 +108,9 @@ def test_a_range_of_shares_is_that_of_tokens() -> None:
 @pytest.mark.parametrize("size", [(33, 50), (7, 3), (64, 64)])
 @pytest.mark.parametrize("cells", [Cells((2, 3, 16)), Cells(1, 2), Cells(5, share=(0, 1))])
 def test_backends_agree(cells: Cells, size: tuple[int, int]) -> None:
-    true = levels(cells, size, range(6), backend="torch")
-    assert torch.equal(true, levels(cells, size, range(6)))
-    assert torch.equal(true, levels(cells, size, range(6), backend="triton"))
+    true = levels(cells, size, range(3), backend="torch")
+    assert torch.equal(true, levels(cells, size, range(3)))
+    assert torch.equal(true, levels(cells, size, range(3), backend="triton"))
 
 
 @pytest.mark.slow

@@ -196,6 +196,7 @@ def test_the_first_allowed_candidate_is_taken(least: float, common: float) -> No
     assert none < 6
 
 
+@pytest.mark.slow
 def test_the_chosen_ones_are_distributed_as_the_published_loops_leave_them() -> None:
     """A plain rejection sampler in NumPy, with its own random numbers, accepts the same kind."""
     rng, mask = np.random.default_rng(0), masks.ObjectPatch(resize=None)

@@ -212,7 +212,7 @@ def test_any_dtype_gives_the_same_anomaly(name: str, dtype: torch.dtype) -> None
     assert torch.isfinite(other.float()).all()
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_every_backend_pastes_the_same_picture(backend: str) -> None:
     if backend == "compiled":
         pytest.importorskip("numba")
