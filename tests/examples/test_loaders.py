@@ -26,7 +26,9 @@ SEEN = {
     "with_torchvision": (1, COUNT), "with_lightning": (1, COUNT),
 }  # fmt: skip
 
-OTHERS = {"with_anomalib", "with_compile", "with_ddp", "with_lightning_cli", "with_ray"}
+OTHERS = {
+    "with_anomalib", "with_compile", "with_ddp", "with_fsdp", "with_lightning_cli", "with_ray"
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +68,14 @@ def test_an_example_runs(
 
 
 @pytest.mark.slow
-def test_two_ranks_see_what_one_sees(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["with_ddp", "with_fsdp"])
+def test_two_ranks_see_what_one_sees(name: str, folder: Path, tmp_path: Path) -> None:
     found = []
     for ranks in (1, 2):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANOAUG_CACHE": str(tmp_path)}
         environment["PYTHONPATH"] = str(FOLDER.parents[1])
         run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-        run += ["--master-port", str(29600 + os.getpid() % 300), str(FOLDER / "with_ddp.py")]
+        run += ["--master-port", str(29600 + os.getpid() % 300), str(FOLDER / f"{name}.py")]
         done = subprocess.run(
             [*run, str(folder)], env=environment, capture_output=True, text=True, timeout=300
         )

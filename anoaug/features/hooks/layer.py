@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -99,13 +100,13 @@ class LayerHook(Hook):
         if torch.compiler.is_compiling():
             return self._visit(output)
         try:
-            return self._visit(output)
+            return self._visit(output, sharded(module))
         except (TypeError, ValueError, RuntimeError) as error:
             if type(error) not in (TypeError, ValueError, RuntimeError):  # out of memory, say
                 raise
             raise type(error)(f"layer {self.name!r}: {error}") from error
 
-    def _visit(self, output: Any) -> Any:
+    def _visit(self, output: Any, unit: bool = False) -> Any:
         working = self.perturb.working
         if traced(output):
             if not working:
@@ -143,7 +144,9 @@ class LayerHook(Hook):
                 f"{made.features.shape[0]} of {type(self.perturb).__name__}, for which later "
                 "layers may not be made; call it on the layer's output, or pass grow=True"
             )
-        return replaced(output, self.settings.element, made.features)
+        view = unit and made.features._is_view()
+        out = made.features.clone() if view else made.features
+        return replaced(output, self.settings.element, out)
 
     def _perturbed(
         self, features: Tensor, told: Inputs, working: bool, step: Any = None
@@ -195,6 +198,12 @@ class LayerHook(Hook):
                 f"expected prefix={prefix}, as the model says of its {positions} + {prefix} "
                 f"tokens, got {self.perturb.prefix}; create the perturbation with prefix={prefix}"
             )
+
+
+def sharded(module: nn.Module) -> bool:
+    """Whether FSDP shards this very module: its hook on the output is lost if that is a view."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(module, getattr(fsdp, "FSDPModule", ()))
 
 
 def exporting() -> bool:
