@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from anoaug import features
+from benchmarks import feature_fits as fits
 from benchmarks import feature_ops as ops
 from benchmarks import record, timing
 from benchmarks.run import table
@@ -253,6 +254,39 @@ CASES = (
     Case(
         "score", (4, 64, 32, 32), (16, 256, 64, 64), ops.score, ops.plain_score, 2,
         "3 repeats; the network takes no time", backends=False,
+    ),
+    Case(
+        "random-subset", DINO, LARGE_DINO, fits.random_subset, fits.plain_random_subset, 0,
+        "the features' numbers are not looked at", backends=False,
+    ),
+    Case(
+        "drocc-ascent", (64, 768), LARGE_ROWS, fits.drocc, fits.plain_drocc, 2,
+        "50 steps; the discriminator takes most of the time",
+    ),
+    Case(
+        "centres", TOKENS, LARGE_TOKENS, fits.centres, fits.plain_centres, 1,
+        "one update", backends=False, same=True,
+    ),
+    Case(
+        "centres-matched", TOKENS, LARGE_TOKENS, fits.matched, fits.plain_matched, 1,
+        "one update; the composition goes mean by mean", backends=False, same=True,
+    ),
+    Case(
+        "codebook-update", ROWS, LARGE_ROWS, fits.code_update, fits.plain_code_update, 1,
+        "1024 codes", backends=False, same=True,
+    ),
+    Case(
+        "codebook-fit", ROWS, LARGE_ROWS, fits.code_fit, fits.plain_code_fit, 11,
+        "64 codes, 10 rounds; ours seeds by k-means++, the composition by random rows",
+        backends=False,
+    ),
+    Case(
+        "radius", TOKENS, LARGE_TOKENS, fits.radius, fits.plain_radius, 1,
+        backends=False, same=True,
+    ),
+    Case(
+        "radius-masked", TOKENS, LARGE_TOKENS, fits.masked_radius, fits.plain_masked_radius, 1,
+        "three of four positions", backends=False, same=True,
     ),
 )  # fmt: skip
 BACKENDS = {"anoaug": "auto", "anoaug-compiled": "compiled"}

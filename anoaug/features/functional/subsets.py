@@ -27,6 +27,7 @@ def random_subset(
         # Words are below 2**32.
         words = torch.where(allowed, words, 1 << 32)
     # Stable, so that equal words have one order everywhere.
-    rank = torch.sort(words, dim=1, stable=True).indices.argsort(1)
-    chosen = rank < counts[:, None]
+    order = torch.sort(words, dim=1, stable=True).indices
+    first = torch.arange(positions, device=words.device) < counts[:, None]
+    chosen = torch.zeros_like(first).scatter(1, order, first)
     return chosen if allowed is None else chosen & allowed

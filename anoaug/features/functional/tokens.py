@@ -267,10 +267,11 @@ def _salient(call: Call, saliency: Any, words: Tensor) -> Tensor:
 
 def _gathered(call: Call, chosen: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     """The chosen tokens, one after the other, become those of ``order``; the rest stays."""
-    places = torch.arange(call.grid.positions, device=chosen.device).expand_as(order)
-    first = torch.where(chosen, 0, 1).argsort(
-        dim=1, stable=True
-    )  # the chosen places, then the others
-    source = torch.where(chosen, torch.zeros_like(order).scatter(1, first, order), places)
-    moved = call.values.gather(1, source[..., None].expand_as(call.values))
+    groups, positions = order.shape
+    turn = (chosen.cumsum(1) - 1).clamp(min=0)
+    source = torch.where(
+        chosen, order.gather(1, turn), torch.arange(positions, device=order.device)
+    )
+    # Whole tokens by an index of theirs: gather would want one for each channel.
+    moved = call.values[torch.arange(groups, device=order.device)[:, None], source]
     return call.result(moved, chosen)
