@@ -5,13 +5,14 @@ Importing this module needs kornia: ``pip install 'anoaug[kornia]'``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import checks
-from ..batch import Params
+from ..control import Control
 from ..synthesizer import Synthesizer
 from .wrapped import made
 
@@ -19,6 +20,7 @@ _augmentation: Any = checks.require("kornia.augmentation", "kornia")
 
 # What is ours among the parameters of a call.
 TABLE, CHOICE, CALL = "anomaly_table", "anomaly_choice", "anomaly_call"
+ASKED, WITHIN = "anomaly_asked", "anomaly_within"
 
 
 class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
@@ -38,13 +40,16 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
         synth: A :class:`anoaug.Synthesizer` or :class:`anoaug.OneOf`, or the name of a method.
         p: P(anomalous) per sample; None keeps the synthesizer's own. With a number a synthesizer
             that is given is copied.
+        control: Size, location, strength and so on of the anomalies, fixed or ranged, see
+            :class:`anoaug.Control`, if a name is given; a synthesizer brings its own. What pixels
+            decide, such as the size of noise, is decided anew by the images of a replay.
         keepdim: Return ``(C, H, W)`` for ``(C, H, W)``, as kornia's own.
         keywords: Of the method, if a name is given.
 
     Raises:
         TypeError: Neither a synthesizer nor a name, or keywords beside a synthesizer.
-        ValueError: A synthesizer with views, control or a ``normal_transform``, or whose output is
-            normalised or of another dtype than its input.
+        ValueError: A synthesizer with views or a ``normal_transform``, or whose output is
+            normalised or of another dtype than its input; a control that the method lacks.
 
     Example:
         Flipped, then anomalous, then normalised, image and mask alike::
@@ -63,16 +68,13 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
         synth: Synthesizer | str,
         *,
         p: float | None = None,
+        control: Control | Mapping[str, Any] | None = None,
         keepdim: bool = False,
         **keywords: Any,
     ) -> None:
         super().__init__(p=1.0, keepdim=keepdim)  # who is anomalous is the synthesizer's to draw
-        self.synth = made(synth, p, keywords)
-        if self.synth.control is not None:
-            raise ValueError(
-                f"synth: expected one without control, got {self.synth.name!r} with it, which "
-                "kornia's parameters do not hold; set the method's own keywords"
-            )
+        given = keywords if control is None else {**keywords, "control": control}
+        self.synth = made(synth, p, given)
         self._calls = 0
         # What the last images left for their masks, and the number of their draw:
         # kornia hands copies of its parameters around.
@@ -85,7 +87,9 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
         drawn = self.synth._drawn(like, number, None)
         self._calls += 1
         held = {TABLE: drawn.table, CALL: torch.tensor(self._calls, device="cpu")}
-        return held if drawn.choice is None else {**held, CHOICE: drawn.choice}
+        asked = None if drawn.orders is None else drawn.orders.matrix
+        beside = {CHOICE: drawn.choice, ASKED: asked, WITHIN: drawn.within}
+        return held | {name: value for name, value in beside.items() if value is not None}
 
     def forward_parameters(self, batch_shape: tuple[int, ...]) -> dict[str, Tensor]:
         """As kornia's, ``batch_prob`` saying which samples were drawn to be anomalous."""
@@ -115,7 +119,10 @@ class RandomAnomaly(_augmentation.IntensityAugmentationBase2D):
             self.synth._numbering([], 0, 0), None,
         )  # fmt: skip
         table = params[TABLE].to(images.device, non_blocking=images.is_cuda)
-        held = Params(table, blank.layout, blank.banks, blank.size, params.get(CHOICE))
+        asked, within = params.get(ASKED), params.get(WITHIN)
+        if asked is not None:  # what else is asked for is the same in every call
+            asked = blank.orders._replace(matrix=asked, within=within)
+        held = blank._replace(table=table, choice=params.get(CHOICE), within=within, orders=asked)
         out = self.synth(images, params=held)
         self._last = int(params[CALL]), out.mask, out.label
         if images is input:

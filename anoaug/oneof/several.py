@@ -326,7 +326,9 @@ class Several(Synthesizer):
         like: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
         table = torch.zeros((len(images), width), **like, pin_memory=images.is_cuda)
         parts = []
-        for k in choice.unique().tolist():  # host: so far all is there
+        # Of no rows all members say what is asked of them.
+        present = choice.unique() if len(choice) else torch.arange(len(self.members), device="cpu")
+        for k in present.tolist():  # host: so far all is there
             rows = (choice == k).nonzero()[:, 0]  # host: the choice lives there
             numbers, those = self._categories[k][categories[rows]], (index[rows], state)
             orders = asked.of_member(self.members[k], rows, those, images)

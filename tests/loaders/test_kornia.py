@@ -125,6 +125,45 @@ def test_p_and_a_method_by_name(images: Tensor) -> None:
     assert not torch.equal(named(images), images)
 
 
+CONTROLS: dict[str, dict[str, Any]] = {
+    "a law's": {"size": (0.02, 0.1), "location": (0.0, 0.0, 0.5, 1.0)},
+    "of pixels": {"size": 0.1, "location": (0.5, 0.5), "strength": 0.2, "unit": "difference"},
+}
+
+
+@pytest.mark.parametrize("method", ["cutpaste", "draem", "one of"])
+@pytest.mark.parametrize("what", CONTROLS)
+def test_a_control_is_obeyed_and_replayed(images: Tensor, method: str, what: str) -> None:
+    def synth() -> anoaug.Synthesizer:
+        asked: dict[str, Any] = {"p": 1.0, "seed": 0, "control": CONTROLS[what]}
+        if method == "one of":
+            return anoaug.OneOf({"cutpaste": 1, "draem": 1}, textures=make_images(4), **asked)
+        textures = {"textures": make_images(4)} if method == "draem" else {}
+        return anoaug.create(method, **textures, **asked)
+
+    augment = K.AugmentationSequential(
+        kornia_door.RandomAnomaly(synth()), data_keys=["input", "mask"]
+    )
+    first = augment(images, nothing(images))
+    truth = synth()(images)
+    assert truth.mask.any()
+    assert torch.equal(first[0], truth.image) and torch.equal(first[1], truth.mask)
+    held = augment._params
+    augment(images, nothing(images))
+    again = augment(images, nothing(images), params=held)
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+def test_a_control_beside_a_method_s_name(images: Tensor) -> None:
+    augment = kornia_door.RandomAnomaly(
+        "cutpaste", p=1.0, seed=0, control=anoaug.Control(size=0.04)
+    )
+    plain = anoaug.create("cutpaste", p=1.0, seed=0, control={"size": 0.04})(images)
+    assert torch.equal(augment(images), plain.image)
+    share = plain.mask.flatten(1).mean(1)
+    assert ((share - 0.04).abs() < 0.01).all()
+
+
 def test_no_global_generator_is_moved(images: Tensor) -> None:
     augment = kornia_door.RandomAnomaly(make_synth())
     before = torch.get_rng_state()
@@ -147,8 +186,10 @@ def test_bad_input_is_refused(images: Tensor) -> None:
         kornia_door.RandomAnomaly(make_synth(), area=0.1)
     with pytest.raises(ValueError, match="views"):
         kornia_door.RandomAnomaly(make_synth(views=True))
-    with pytest.raises(ValueError, match="without control"):
-        kornia_door.RandomAnomaly(make_synth(control={"size": 0.1}))
+    with pytest.raises(TypeError, match="method's name with control"):
+        kornia_door.RandomAnomaly(make_synth(), control={"size": 0.1})
+    with pytest.raises(ValueError, match="size"):
+        kornia_door.RandomAnomaly("cutpaste", control={"size": torch.rand(8)})
     with pytest.raises(ValueError, match="normalise behind it"):
         kornia_door.RandomAnomaly(make_synth(mean=[0.5], std=[0.5]))
     with pytest.raises(ValueError, match="synthesise before Normalize"):
