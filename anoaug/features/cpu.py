@@ -151,6 +151,9 @@ def _write(
         # The target holds the source already.
         add_to_planes(target.T[span].numpy(), where.numpy().view(np.uint64), noise.T.numpy())
         return
+    if not planes and single and not full:
+        target[:, span].index_add_(0, where, noise)
+        return
     if planes:  # torch walks through memory in the order of its indices
         source, target, noise = source.T[span], target.T[span], noise.T
         taken = source[:, where]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...reference import features as reference
+from ..ops.subsets import feature_subset
 
 
 def random_subset(
@@ -22,6 +23,8 @@ def random_subset(
     Returns:
         bool ``[G, P]``.
     """
+    if keys.device.type == "cpu":
+        return feature_subset(keys, counts, positions, allowed)
     words = reference.position_words(keys, positions)[0]
     if allowed is not None:
         # Words are below 2**32.

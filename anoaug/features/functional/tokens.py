@@ -10,6 +10,7 @@ from torch import Tensor
 from ... import checks
 from ...reference import features as reference
 from ...rng import uniform
+from ..ops.subsets import feature_tokens
 from .door import Call, opened
 from .noise import gaussian_noise
 from .subsets import random_subset
@@ -217,13 +218,17 @@ def _selected(call: Call, count: int | None, most: int | None, saliency: Any) ->
     """Bool ``[G, P]``: what :func:`token_select` chooses."""
     keys, positions = call.words(), call.grid.positions
     allowed = call.inside
+    count = None if count is None else _whole("count", count)
+    most = None if most is None else _whole("most", most)
+    if saliency is None and keys.device.type == "cpu":
+        return feature_tokens(keys, positions, allowed, count, most)
     drawn = reference.group_words(keys)
     limit = torch.full_like(drawn[0], positions) if allowed is None else allowed.sum(1)
     if count is not None:
-        number = limit.clamp(max=_whole("count", count))
+        number = limit.clamp(max=count)
     else:
         if most is not None:
-            limit = limit.clamp(max=_whole("most", most))
+            limit = limit.clamp(max=most)
         number = (1 + ((drawn[0] * limit) >> 32)).minimum(limit)  # none of none
     if saliency is None:
         return random_subset(keys, number, positions, allowed)
