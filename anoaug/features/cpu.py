@@ -41,6 +41,29 @@ def add_noise(
         )
 
 
+def add_given(
+    features: Tensor, out: Tensor, inside: Tensor | None, scale: Tensor, noise: Tensor
+) -> None:  # fmt: skip
+    """Write float32 features plus noise ``[G, P, C]`` times ``scale`` [G, P] into ``out``."""
+    _, positions, channels = features.shape
+    if inside is not None:
+        # Nothing of what is not to be moved, whatever its noise is.
+        out.copy_(features)
+    step = max(BLOCK // max(channels, 1), 1)
+    room = torch.empty(min(step, positions), channels)
+    for group in range(features.shape[0]):
+        if inside is None:
+            for first in range(0, positions, step):
+                some = slice(first, min(first + step, positions))
+                part = room[: some.stop - some.start]
+                torch.mul(noise[group, some], scale[group, some, None], out=part)
+                torch.add(features[group, some], part, out=out[group, some])
+            continue
+        for where in inside[group].nonzero()[:, 0].split(step):  # host: the CPU alone comes here
+            part = noise[group].index_select(0, where).mul_(scale[group, where, None])
+            out[group].index_add_(0, where, part)
+
+
 def duplicate(
     sources: list[Tensor], outs: list[Tensor], keys: Tensor, noisy: Tensor, sigma: float,
     stochastic: bool, compiled: bool = False,

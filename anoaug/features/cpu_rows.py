@@ -262,6 +262,18 @@ def distances(features: Tensor, other: Tensor, index: Tensor | None) -> Tensor:
     return far
 
 
+def gaussians(keys: Tensor, positions: int, channels: int, compiled: bool) -> Tensor:
+    """Normal numbers float32 ``[G, P, C]``, with room behind the channels where no quad ends."""
+    draw, quads = drawing(compiled), -(-channels // 4)
+    noise = torch.empty(keys.shape[0], positions, 4 * quads)
+    step = max(BLOCK // max(4 * quads, 1), 1)
+    for group, key in enumerate(keys.numpy()):  # host: the CPU alone comes here
+        for first in range(0, positions, step):
+            places = np.arange(first, min(first + step, positions))
+            draw(noise[group, first : first + step].numpy(), key[None], places, 0, False)
+    return noise[:, :, :channels].contiguous()
+
+
 def noise_lengths(out: Tensor, keys: Tensor, channels: int, compiled: bool) -> None:
     """Write lengths of noise; see :func:`reference.noise_lengths`."""
     draw, positions = drawing(compiled), out.shape[1]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ... import checks
 from ..ops import feature_noise
-from ..ops.rows import feature_distances, feature_noise_lengths, rows
+from ..ops.rows import feature_distances, feature_gaussians, feature_noise_lengths, rows
 from ..strength import refuse_overflow
 from .door import beside, number, opened
 from .shells import ON_ZERO
@@ -135,10 +135,14 @@ def distance_scaled_noise(
     keys = call.keys
     if keys is None:
         keys = torch.zeros(len(far), 2, dtype=torch.int64, device=far.device)
-    if call.noise is None:
+    noise = call.noise
+    if noise is None and keys.device.type == "cpu" and call.backend != "triton":
+        # Drawn once and held: twice takes longer than the memory's way.
+        noise = feature_gaussians(keys, *values.shape[1:], call.backend)
+    if noise is None:
         length = feature_noise_lengths(keys, *values.shape[1:], call.backend)
     else:
-        length = torch.linalg.vector_norm(call.noise, dim=-1, dtype=far.dtype)
+        length = torch.linalg.vector_norm(noise, dim=-1, dtype=far.dtype)
     known = far > NOTHING
     share = torch.where(known, size * length / torch.where(known, far, 1.0), 0.0)
     # The mean of those that have one, as the mean of all over the share that has.
@@ -146,6 +150,6 @@ def distance_scaled_noise(
     gain = 1.0 + k * (share / torch.where(mean > 0.0, mean, 1.0) - 1.0)
     gain = torch.where(known & (mean > 0.0), gain, 1.0).to(torch.float32)
     moved = feature_noise(
-        call.values, keys, call.inside, gain, None, call.noise, size, 1, 1.0, False, call.backend
+        call.values, keys, call.inside, gain, None, noise, size, 1, 1.0, False, call.backend
     )  # fmt: skip
     return *call.result(moved, call.inside), gain

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...ops import INTERPRETED_TILE, current, interpreting, resolve_backend
+from ...reference.features import randomness
 from ...reference.features import rows as reference
 from ...reference.features.laws import LAWS, over
 from ...reference.features.noise import wide
@@ -194,10 +195,26 @@ def _noise_lengths(keys: Tensor, positions: int, channels: int, backend: str) ->
     return out
 
 
+def _gaussians(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
+    if resolve_backend(backend, keys.device) == "torch":
+        return randomness.gaussians(keys, positions, channels).contiguous()
+    compiled = resolve_backend(backend, keys.device) == "compiled"
+    return cpu_rows.gaussians(keys, positions, channels, compiled)
+
+
+def _gaussians_fake(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
+    return torch.empty((len(keys), positions, channels), dtype=torch.float32, device=keys.device)
+
+
 def _noise_lengths_fake(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
     return torch.empty((len(keys), positions), dtype=torch.float32, device=keys.device)
 
 
+_library.define(
+    "feature_gaussians(Tensor keys, SymInt positions, SymInt channels, str backend) -> Tensor"
+)
+_library.impl("feature_gaussians", _gaussians, "CPU")
+torch.library.register_fake("anoaug::feature_gaussians", _gaussians_fake)
 _library.impl("feature_rows", _rows, "CompositeExplicitAutograd")
 _library.impl("feature_rows_backward", _rows_backward, "CompositeExplicitAutograd")
 _library.impl("feature_distances", _distances, "CompositeExplicitAutograd")
@@ -216,6 +233,7 @@ torch.library.register_autograd(
 feature_rows = torch.ops.anoaug.feature_rows.default
 feature_rows_backward = torch.ops.anoaug.feature_rows_backward.default
 feature_distances = torch.ops.anoaug.feature_distances.default
+feature_gaussians = torch.ops.anoaug.feature_gaussians.default
 feature_noise_lengths = torch.ops.anoaug.feature_noise_lengths.default
 
 
