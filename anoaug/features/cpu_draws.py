@@ -63,7 +63,7 @@ class Numbers:
                 self._pair(words[n : n + 2], four[n][some], four[n + 1][some])
 
     def words(
-        self, keys: Longs, places: Longs, quads: Longs, site: int, planes: bool
+        self, keys: Longs, places: Longs, quads: Longs, site: int | Longs, planes: bool
     ) -> list[rng.Words]:
         """Four times uint32 ``[n, q]``, or ``[q, n]``; good until the next call."""
         c0, c1 = (quads[:, None], places) if planes else (quads, places[:, None])

@@ -221,6 +221,25 @@ def test_blocks_read_tables_given_noise_and_columns() -> None:
     torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("law", NAMES)
+def test_a_row_has_the_same_bits_in_any_company(law: str) -> None:
+    channels = 300
+    x = normal(G, P, channels)
+    asked = needs(law, channels)
+    columns = COLUMNS[law] if law != "project" else (16.0, 17.5, 1e-10)
+    whole = rows(x, law, *columns, **asked)
+    planes = x.transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(rows(planes, law, *columns, **asked), whole)
+    inside = torch.arange(G * P).view(G, P) % 5 == 2
+    assert torch.equal(
+        rows(x, law, *columns, inside=inside, **asked), torch.where(inside[..., None], whole, x)
+    )
+    single = {name: value[1:] for name, value in asked.items()}
+    if "other" in single:
+        single["other"] = single["other"][:, :1]
+    assert torch.equal(rows(x[1:, :1], law, *columns, **single), whole[1:, :1])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_compiled_draws_give_what_the_reference_does() -> None:
