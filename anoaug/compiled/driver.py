@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..recipe import MAX_LAYERS, Layout, Step
+from ..recipe import Layout, Step
 from ..reference.masks import level_of
 from ..reference.render import Rendered, Wanted
 from . import blends, loops, masks, sources
@@ -22,11 +22,6 @@ from .arrays import Batch, Columns, Copies, Floats, Longs, Program, Results, Wis
 # dtypes the loops read and write themselves; the others pass through float32, exactly. Each pair is
 # compiled on its own.
 _NATIVE = (torch.uint8, torch.float32)
-# Numba compiles anew for another number of banks, so that there are always as many: two tensors a
-# bank, and pictures behind them.
-_BANKS = 5 * MAX_LAYERS
-_NO_BANK = np.zeros(1, np.uint8)
-_NO_PICTURE = np.zeros(1, np.float32)
 _NOTHING = np.empty((0, 0), np.float32)
 
 
@@ -88,13 +83,14 @@ def render(
     label, kind = torch.zeros(2, samples, dtype=torch.int64, device="cpu")
     lines, target = _in_memory(read, channels_last), _in_memory(out, channels_last)
     untouched = _in_memory(clean, channels_last) if wanted.clean else target
+    addresses, sizes, _held = _bank_addresses(banks, layout)
     plane = height * width
     strides = (channels * plane, plane, width, 1)
     if channels_last:
         strides = (channels * plane, 1, width * channels, channels)
     batch = Batch(
         lines.reshape(-1), strides, (samples, channels, height, width), _levels(slots),
-        *_flat_banks(banks, layout),
+        addresses, sizes,
     )  # fmt: skip
     results = Results(target.reshape(-1), mask.numpy(), label.numpy(), kind.numpy())
     scale, bias = (_NOTHING, _NOTHING)
@@ -123,25 +119,17 @@ def _per_value(norm: Tensor, width: int, channels_last: bool) -> tuple[Floats, F
     return scale, bias
 
 
-def _flat_banks(
-    banks: Sequence[Tensor], layout: Layout
-) -> tuple[tuple[npt.NDArray[np.uint8], ...], Longs, tuple[Floats, ...]]:
-    """The last three fields of ``Batch``, always as long: at each number a bank or a picture."""
-    if len(banks) > _BANKS:
-        raise RuntimeError(
-            f"backend='compiled': at most {_BANKS // 2} banks fit, got {len(banks) // 2}; "
-            "use backend='auto'"
-        )
+def _bank_addresses(banks: Sequence[Tensor], layout: Layout) -> tuple[Longs, Longs, list[Tensor]]:
+    """The last two fields of ``Batch``, and the tensors that have to live as long as these."""
     pictures = {x.source.option for x in layout.layers if x.source.name == "given"}
-    flat, sizes = [_NO_BANK] * _BANKS, np.zeros((_BANKS, 4), np.int64)
-    drawn = [_NO_PICTURE] * _BANKS
+    held, sizes = [], np.zeros((len(banks), 4), np.int64)
     for number, bank in enumerate(banks):
         if number in pictures and bank.dtype != torch.uint8:
-            drawn[number] = bank.to(torch.float32).contiguous().numpy().reshape(-1)
+            held.append(bank.to(torch.float32).contiguous())
         else:
-            flat[number] = bank.contiguous().numpy().reshape(-1)
+            held.append(bank.contiguous())
             sizes[number] = bank.shape
-    return tuple(flat), sizes, tuple(drawn)
+    return np.array([one.data_ptr() for one in held], np.int64), sizes, held
 
 
 def _in_memory(images: Tensor, channels_last: bool) -> npt.NDArray[Any]:
@@ -158,9 +146,9 @@ def field(
     """Signed level of the first layer's mask; as ``reference.render.field``."""
     out = torch.empty(len(table), 1, height, width, dtype=torch.float32, device="cpu")
     parsed = program(layout)
-    flat, _, _ = _flat_banks(banks, layout)
+    addresses, _, _held = _bank_addresses(banks, layout)
     steps = parsed.steps[: parsed.spans[1]]
-    arguments = (out.numpy(), _columns(table), _levels(()), flat, steps)
+    arguments = (out.numpy(), _columns(table), _levels(()), addresses, steps)
     loop = loops.field_loop()
     _share_out(lambda start, stop: loop(*arguments, start, stop), len(table))
     return out

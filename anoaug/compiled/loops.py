@@ -68,12 +68,11 @@ def copy_sample(copies: Any, n: Any, targets: Any) -> Any:
 
 @njit
 def weigh_rows(
-    covers: Any, weights: Any, stack: Any, batch: Any, columns: Any, program: Any, windows: Any,
-    foreground: Any, n: Any, first: Any, rows: Any,
+    covers: Any, weights: Any, stack: Any, slots: Any, banks: Any, columns: Any, program: Any,
+    windows: Any, foreground: Any, n: Any, first: Any, rows: Any,
 ) -> Any:  # fmt: skip
     """Weights ``[L, ROWS, W]`` of every layer in rows from ``first`` on, and the greatest."""
     steps, layers, spans = program.steps, program.layers, program.spans
-    slots, banks = batch.slots, batch.banks
     several = len(layers) > 1  # the cover of one layer is its weight
     if several or windows[0, 2] > 0 or windows[0, 3] < weights.shape[2]:
         covers[:rows] = ZERO
@@ -214,8 +213,8 @@ def render_sample(
     for first in range(windows[:, 0].min(), last, ROWS):
         rows = min(ROWS, last - first)
         weigh_rows(
-            covers, weights, stack, batch, columns, program, windows, wish.foreground, n,
-            first, rows,
+            covers, weights, stack, batch.slots, batch.banks, columns, program, windows,
+            wish.foreground, n, first, rows,
         )  # fmt: skip
         for r in range(rows):
             y = first + r

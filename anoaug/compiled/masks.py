@@ -20,7 +20,7 @@ from numba import njit
 from ..reference.masks import SHAPE_BANK, SHAPE_EDGE
 from ..reference.noise import CHANNEL_KEY
 from .noise import perlin_noise, perlin_octaves, simplex_octaves
-from .numbers import HALF, ONE, ZERO, F, I, P, U, lattice_hash, permute, uniform
+from .numbers import HALF, ONE, ZERO, F, I, P, U, bytes_at, lattice_hash, permute, uniform
 
 # The numbers by which a program calls the functions; those that join levels come last.
 NAMES = (
@@ -172,7 +172,7 @@ def shape(
     h, w, unit = bits[off + 7], bits[off + 8], row[off + 9]
     key, bend, frequency = U(bits[off + 10]), row[off + 11], row[off + 12]
     other, plane = U(key + _CHANNEL_KEY), np.int64(h) * np.int64(w)
-    levels = bank[np.int64(bits[off + 6]) * plane :][:plane]
+    levels = bytes_at(bank + np.int64(bits[off + 6]) * plane, plane)
     for r in range(len(block)):
         line, y = block[r][x0:x1], F(I(y0 + r))
         for k in range(len(line)):

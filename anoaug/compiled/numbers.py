@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, njit, types
+from numba.extending import intrinsic
 
 from ..rng import COS, PERMUTING, SIN, SQRT2, UNIT
 
@@ -24,6 +25,28 @@ _S0, _S1, _S2 = (F(value) for value in SIN)
 _UNIT = F(UNIT)
 _TURN = F(2.0 * math.pi)
 ROOT2 = F(SQRT2)
+
+
+@intrinsic
+def _pointer(typing: Any, address: Any) -> Any:
+    """An integer as a pointer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.voidptr(address), codegen
+
+
+@njit
+def bytes_at(address: Any, count: Any) -> Any:
+    """``count`` uint8 values from an address on."""
+    return carray(_pointer(address), (count,), np.uint8)
+
+
+@njit
+def floats_at(address: Any, count: Any) -> Any:
+    """``count`` float32 values from an address on."""
+    return carray(_pointer(address), (count,), np.float32)
 
 
 @njit(forceinline=True)

@@ -26,7 +26,9 @@ from .numbers import (
     I,
     P,
     U,
+    bytes_at,
     clamp,
+    floats_at,
     gaussian_pair,
     philox,
     round_clip,
@@ -247,15 +249,18 @@ def gather_bank(
     """An image of a bank. Columns: affine, image, h, w, channel stride, sharpness, stages."""
     number, count = option // BANK * 2, len(places[0])
     row, ints, spare = columns.floats, columns.ints, rooms[0]
-    channels, size = batch.sizes[number, 1], (batch.sizes[number, 2], batch.sizes[number, 3])
+    images, channels = batch.sizes[number, 0], batch.sizes[number, 1]
+    size = (batch.sizes[number, 2], batch.sizes[number, 3])
     plane = size[0] * size[1]
     # One channel serves any number of them.
     steps, start = (plane if channels > 1 else 0, size[1], 1), ints[off + 6] * channels * plane
-    sample(out, batch.banks[number], start, steps, size, row, off, places, option)
+    pixels = bytes_at(batch.banks[number], images * channels * plane)
+    sample(out, pixels, start, steps, size, row, off, places, option)
     if (option & STAGES) != 0:
         sharpness = row[off + 10]
         if sharpness != ONE:
-            sample(spare, batch.banks[number + 1], start, steps, size, row, off, places, option)
+            pixels = bytes_at(batch.banks[number + 1], images * channels * plane)
+            sample(spare, pixels, start, steps, size, row, off, places, option)
             for c in range(len(out)):
                 line, smooth = out[c][:count], spare[c][:count]
                 for k in range(count):
@@ -339,10 +344,12 @@ def run(
     elif code == SIMPLEX:
         simplex(out, columns, scales[0], places, off, option)
     elif code == GIVEN:
+        b, c, h, w = batch.shape
+        at, count = batch.banks[option], b * c * h * w
         if batch.sizes[option, 0] > 0:
-            given(out, batch.banks[option], batch.shape, n, places)
+            given(out, bytes_at(at, count), batch.shape, n, places)
         else:
-            given(out, batch.pictures[option], batch.shape, n, places)
+            given(out, floats_at(at, count), batch.shape, n, places)
     elif code == WARP:
         warp(out, batch, n, columns.floats, places, off)
     elif code == SHUFFLED:
