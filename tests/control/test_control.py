@@ -283,7 +283,10 @@ def test_ranges_draw_from_streams_of_their_own() -> None:
 # ---- whatever runs it ----------------------------------------------------------------------------
 
 
-BACKENDS = ["torch", pytest.param("triton", marks=pytest.mark.triton_interpreter)]
+BACKENDS = [
+    "torch",
+    pytest.param("triton", marks=[pytest.mark.triton_interpreter, pytest.mark.slow]),
+]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -37,6 +37,7 @@ def test_none_to_four_boxes_equally_often() -> None:
     assert stats.chisquare(np.bincount(gates.sum(0).astype(int), minlength=5)).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_one_in_five_samples_is_normal() -> None:
     images = torch.full((800, 1, 64, 64), 3, dtype=torch.uint8)
     out = anoaug.create("cdo", seed=4)(images, index=range(800), epoch=0)
@@ -63,6 +64,7 @@ def test_boxes_lie_whole_in_the_image() -> None:
         assert stats.kstest(place.ravel(), "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_the_union_covers_what_the_original_s_does() -> None:
     # Half-sides randint(25, 102) of 1024, centres anywhere inside, 0 to 4 boxes: in NumPy.
     generator = np.random.default_rng(0)

@@ -47,6 +47,7 @@ def test_squares_are_20_to_50_pixels_at_256() -> None:
     assert len(tally) == 31 and stats.chisquare(tally).pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_the_centre_is_any_pixel_and_the_edge_cuts() -> None:
     top, bottom, left, right = boxes("anywhere").T
     assert (bottom - top + 1).max() <= 50 and (right - left + 1).max() <= 50

@@ -29,6 +29,7 @@ def test_half_of_the_samples_are_anomalous() -> None:
     assert stats.binomtest(int(out.label.sum()), 300, 0.5).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_shapes_cover_up_to_a_quarter_of_the_image() -> None:
     # Squares of 10 to 50 %, of which shapes fill some two fifths: 0.43 / 5 * ... of the image.
     assert (area() > 0).all() and area().max() < 0.25

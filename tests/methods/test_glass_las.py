@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 from torch import Tensor
@@ -42,12 +43,14 @@ def columns() -> dict[str, np.ndarray]:
     return recipe.recipe(glass().laws(3)).describe(table.numpy())
 
 
+@pytest.mark.slow
 def test_every_sample_with_a_mask_is_anomalous() -> None:
     assert columns()["active"].all()
     empty = int((~drawn_masks().flatten(1).any(1)).sum())
     assert stats.binomtest(empty, 400, 1 - 1 / DRAWS).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_areas_are_the_original_s() -> None:
     area = drawn_masks().mean((1, 2, 3)).double().numpy()
     area = area[area > 0]
@@ -60,6 +63,7 @@ def test_areas_are_the_original_s() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_pooled_mask_is_the_original_s() -> None:
     pooled = functional.max_pool2d(drawn_masks(), 8).mean((1, 2, 3)).double().numpy()
     pooled = pooled[pooled > 0]

@@ -432,6 +432,7 @@ def counter() -> Iterator[Any]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph(counter: Any) -> None:
     synth, eager = make(), make()
     ours = torch.compile(synth, fullgraph=True, backend=counter)

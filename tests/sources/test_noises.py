@@ -71,9 +71,18 @@ def test_the_cpu_driver_equals_the_reference_on_many_pixels_as_on_few() -> None:
 
 @pytest.mark.triton_interpreter
 @needs_triton
-@pytest.mark.parametrize("channelwise", [False, True])
-@pytest.mark.parametrize("channels", [1, 3, 5])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32])
+@pytest.mark.parametrize(
+    ("dtype", "channels", "channelwise"),
+    [
+        (torch.uint8, 1, False),
+        (torch.uint8, 5, True),
+        (torch.uint16, 3, False),
+        (torch.uint16, 1, True),
+        (torch.float16, 5, False),
+        (torch.float32, 3, True),
+    ],
+    ids=str,
+)
 def test_the_kernel_equals_the_reference(
     dtype: torch.dtype, channels: int, channelwise: bool
 ) -> None:

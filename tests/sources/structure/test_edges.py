@@ -39,6 +39,7 @@ def test_a_chip_is_background_at_the_plate_s_edge() -> None:
     assert shown.quantile(0.7) < 70
 
 
+@pytest.mark.slow
 def test_points_lie_all_along_the_outline() -> None:
     images, inside = (plane[:1].expand(300, -1, -1, -1) for plane in (IMAGES, INSIDE))
     synth = painted(sources.Chip(side=0.06), label_rule="changed", tolerance=0.1)
