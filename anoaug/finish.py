@@ -247,10 +247,15 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
         told = {"backend": backend} if getattr(finish, "by_backend", False) else {}
         mask: Any = finish(images, out, weight, **told)
         mask = checks.plane("finish", mask, images).to(torch.float32)
-        area = (mask > 0).flatten(1).sum(1)
-        counts = (flag > 0) & (area.to(torch.float32) >= table[:, MIN_AREA])
-        rows = counts[:, None, None, None]
-        mask = torch.where(rows, mask if soft else (mask > 0).to(torch.float32), 0.0)
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
+            mask, counts = _settled_on_host(out, images, mask, weight, flag, table, soft)
+            kept = out
+        else:
+            area = (mask > 0).flatten(1).sum(1)
+            counts = (flag > 0) & (area.to(torch.float32) >= table[:, MIN_AREA])
+            rows = counts[:, None, None, None]
+            mask = torch.where(rows, mask if soft else (mask > 0).to(torch.float32), 0.0)
+            kept = torch.where(mask > 0, out, images.to(out.dtype))
         memory = torch.channels_last if channels_last else torch.contiguous_format
 
         def planes(values: Tensor) -> Tensor:
@@ -259,7 +264,6 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
                 values = store(values, norm, dtype).transpose(0, 1)
             return values.contiguous(memory_format=memory)
 
-        kept = torch.where(mask > 0, out, images.to(out.dtype))
         image = planes(kept)
         untouched = images.new_empty(0, dtype=image.dtype)
         if clean:
@@ -268,6 +272,37 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
         return image, untouched, mask, flag, kind * flag
 
     return render
+
+
+def _settled_on_host(
+    out: Tensor, images: Tensor, mask: Tensor, weight: Tensor, flag: Tensor, table: Tensor,
+    soft: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The mask as it is given back, and whether samples count; puts ``out`` back, in place.
+
+    Where a sample has no weight it is the image still: what was painted in vain is looked for in
+    the others, and there under the weight alone.
+    """
+    mask = mask.detach().to(torch.float32, copy=True)
+    counts = flag > 0
+    least = table[:, MIN_AREA].tolist()  # host: everything lives there
+    for n, alive in enumerate(counts.tolist()):  # host: the CPU's way
+        if not alive:
+            mask[n] = 0.0
+            continue
+        plane = mask[n, 0].numpy()
+        inside = plane > 0
+        if int(inside.sum()) < least[n]:
+            counts[n] = False
+            plane[:] = 0.0
+            inside[:] = False
+        elif not soft:
+            plane[:] = inside
+        y, x = np.nonzero((weight[n, 0].numpy() > 0) & ~inside)
+        if len(y):
+            # By NumPy: torch cannot write uint16 by index.
+            out[n].numpy()[:, y, x] = images[n].to(out.dtype).numpy()[:, y, x]
+    return mask, counts
 
 
 def checked(finish: Any) -> Finish | None:

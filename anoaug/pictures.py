@@ -364,8 +364,11 @@ def _computed(scene: Scene) -> Tensor:
     part = scene.source.compute(dataclasses.replace(scene, call=less, made=made))
     part = checks.picture(f"{type(scene.source).__name__}.compute", part, less.images)
     # Bytes that nobody looks at may be anything; floats might be NaN.
-    floating = call.images.dtype.is_floating_point
-    whole = call.images.clone() if floating else torch.empty_like(call.images)
+    # Plane by plane, as every later render reads them.
+    planar = torch.contiguous_format
+    whole = torch.empty_like(call.images, memory_format=planar)
+    if call.images.dtype.is_floating_point:
+        whole.copy_(call.images)
     for row, one in zip(rows, part, strict=True):
         whole[row].copy_(one)
     return whole

@@ -356,7 +356,8 @@ class Synthesizer(nn.Module):
         known = None if label is None else checks.row_vector("label", label, len(images))
         last = self._channels_last(images)
         if views > 1:
-            images = images.repeat(views, 1, 1, 1)
+            # Not repeat, which would part interleaved channels.
+            images = torch.cat([images] * views)
             planes = [plane.repeat(views, 1, 1, 1) for plane in planes]
             shown = [picture.repeat(views, 1, 1, 1) for picture in shown]
             real = None if real is None else real.repeat(views, 1, 1, 1)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-# Changes are sums over channels, whole numbers: a median is found by counting. Greater ones share
-# the last of the coarse counters; what falls there is sorted.
-_COARSE = 32
+# Changes are sums over channels, whole numbers: a median below 2**15 is found bit by bit, for so
+# many pixels of a row at once. Greater ones are sorted.
+_RUN = 64
+_TALL = 1 << 15
 
 
 @functools.lru_cache(maxsize=1)
@@ -25,20 +26,27 @@ def loop() -> Any:
         channels, height, width = before.shape
         change, moved = np.zeros((2, height, width), np.int32)
         for y in range(height):
-            line, mark = change[y], moved[y]
+            given = inside[y]
+            x0, x1 = 0, width
+            while x0 < x1 and not given[x0]:
+                x0 += 1
+            while x1 > x0 and not given[x1 - 1]:
+                x1 -= 1
+            line, mark, given = change[y][x0:x1], moved[y][x0:x1], given[x0:x1]
             for c in range(channels):
-                old, new = before[c, y], after[c, y]
-                for x in range(width):
+                old, new = before[c, y][x0:x1], after[c, y][x0:x1]
+                for x in range(len(line)):
                     line[x] += abs(np.int32(old[x]) - np.int32(new[x]))
-            for x in range(width):
-                mark[x] = inside[y, x] and np.float32(line[x]) > bar
+            for x in range(len(line)):
+                mark[x] = given[x] and np.float32(line[x]) > bar
         label = _majority(moved, side)
         count, most = 0, 0
         for y in range(height):
+            line, mark = change[y], label[y]
             for x in range(width):
-                count += label[y, x]
-                change[y, x] = change[y, x] if label[y, x] else 0
-                most = max(most, change[y, x])
+                count += mark[x]
+                line[x] *= mark[x]
+                most = max(most, line[x])
         ys, xs = np.empty(count, np.int64), np.empty(count, np.int64)
         count = 0
         for y in range(height):
@@ -56,37 +64,34 @@ def _majority(moved: Any, side: Any) -> Any:
     """1 where most of a square are; beyond the plane its nearest pixels count."""
     height, width = moved.shape
     reach = side // 2
-    lines = np.zeros((height, width), np.int32)
-    label = np.zeros((height, width), np.uint8)
-    for place in range(-reach, reach + 1):
-        for y in range(height):
-            source, line = moved[min(max(y + place, 0), height - 1)], lines[y]
+    label = np.zeros((height, width), np.int32)
+    # A row's sums with its ends repeated, and the sums of these.
+    wide, total = np.zeros(width + 2 * reach, np.int32), np.zeros(width, np.int32)
+    for y in range(height):
+        line = wide[reach : reach + width]
+        line[:] = 0
+        for place in range(-reach, reach + 1):
+            source = moved[min(max(y + place, 0), height - 1)]
             for x in range(width):
                 line[x] += source[x]
-    for y in range(height):
-        line = lines[y]
-        total = 0
-        for place in range(-reach, reach + 1):
-            total += line[min(max(place, 0), width - 1)]
+        wide[:reach], wide[reach + width :] = line[0], line[width - 1]
+        total[:] = 0
+        for place in range(side):
+            near = wide[place : place + width]
+            for x in range(width):
+                total[x] += near[x]
+        mark = label[y]
         for x in range(width):
-            label[y, x] = total > side * side // 2
-            total += line[min(x + reach + 1, width - 1)] - line[max(x - reach, 0)]
+            mark[x] = total[x] > side * side // 2
     return label
 
 
 @njit(cache=True)
 def _medians(change: Any, ys: Any, xs: Any, places: Any, most: Any) -> Any:
-    """Medians of the places around some pixels, which come row by row, as float32.
-
-    A pixel's neighbour to the right shares most of its disc: counters follow along a row, fine ones
-    of every value and coarse ones of several, and the median is where half are below.
-    """
+    """Medians of the places around some pixels, which come row by row, as float32."""
     height, width = change.shape
-    shift = 0
-    while (most >> shift) >= _COARSE * _COARSE:
-        shift += 1
     found = np.empty(len(ys), np.float32)
-    if shift > 0:
+    if most >= _TALL:
         near = np.empty(len(places), np.int32)
         for k in range(len(ys)):
             for n in range(len(places)):
@@ -96,42 +101,36 @@ def _medians(change: Any, ys: Any, xs: Any, places: Any, most: Any) -> Any:
             found[k] = np.sort(near)[len(places) // 2]
         return found
     reach = places[:, 0].max()
-    half_widths = np.zeros(2 * reach + 1, np.int64)
-    for n in range(len(places)):
-        row = places[n, 0] + reach
-        half_widths[row] = max(half_widths[row], places[n, 1])
-    fine, coarse = np.zeros(_COARSE * _COARSE, np.int32), np.zeros(_COARSE, np.int32)
-    half, last_y, last_x = len(places) // 2, -1, -1
-    for k in range(len(ys)):
-        y, x = ys[k], xs[k]
-        if y != last_y or x - last_x > 2 * reach:
-            fine[: most + 1] = 0
-            coarse[:] = 0
+    wide = np.empty((height + 2 * reach, width + 2 * reach + _RUN), np.int16)
+    for y in range(len(wide)):
+        line = change[min(max(y - reach, 0), height - 1)]
+        wide[y, :reach], wide[y, reach + width :] = line[0], line[width - 1]
+        into = wide[y, reach : reach + width]
+        for x in range(width):
+            into[x] = line[x]
+    count, trial, value = np.zeros((3, _RUN), np.int16)
+    least = np.int16(len(places) - len(places) // 2)
+    bits = 0
+    while most >> bits:
+        bits += 1
+    k = 0
+    while k < len(ys):
+        y, first = ys[k], xs[k]
+        value[:] = 0
+        for bit in range(bits - 1, -1, -1):
+            step = np.int16(1 << bit)
+            for x in range(_RUN):
+                trial[x] = value[x] + step
+                count[x] = 0
             for n in range(len(places)):
-                value = change[
-                    min(max(y + places[n, 0], 0), height - 1),
-                    min(max(x + places[n, 1], 0), width - 1),
-                ]
-                fine[value] += 1
-                coarse[value // _COARSE] += 1
-        else:
-            for centre in range(last_x + 1, x + 1):
-                for row in range(2 * reach + 1):
-                    line = change[min(max(y + row - reach, 0), height - 1)]
-                    gone = line[min(max(centre - 1 - half_widths[row], 0), width - 1)]
-                    come = line[min(max(centre + half_widths[row], 0), width - 1)]
-                    fine[gone] -= 1
-                    coarse[gone // _COARSE] -= 1
-                    fine[come] += 1
-                    coarse[come // _COARSE] += 1
-        below, block = 0, 0
-        while below + coarse[block] <= half:
-            below += coarse[block]
-            block += 1
-        value = block * _COARSE
-        while below + fine[value] <= half:
-            below += fine[value]
-            value += 1
-        found[k] = value
-        last_y, last_x = y, x
+                start = first + places[n, 1] + reach
+                near = wide[y + places[n, 0] + reach][start : start + _RUN]
+                # As long as all of them are: a number the compiler knows.
+                for x in range(_RUN):
+                    count[x] += np.int16(near[x] >= trial[x])
+            for x in range(_RUN):
+                value[x] = trial[x] if count[x] >= least else value[x]
+        while k < len(ys) and ys[k] == y and xs[k] < first + _RUN:
+            found[k] = value[xs[k] - first]
+            k += 1
     return found

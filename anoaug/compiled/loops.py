@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ..recipe import ACTIVE, KIND, MIN_AREA, SPEC_VERSION, TOLERANCE
-from . import arrays, blends, masks, noise, numbers, sources
+from . import arrays, blends, fills, masks, noise, numbers, sources
 from .arrays import Columns
 from .numbers import ONE, ZERO, F, U, round_clip
 
@@ -36,7 +36,7 @@ def _digest() -> str:
 
 def _constants() -> list[tuple[str, Any]]:
     """The numbers that are compiled in, by name: most of them come from other files."""
-    holders = [arrays, blends, masks, noise, numbers, sources, sys.modules[__name__]]
+    holders = [arrays, blends, fills, masks, noise, numbers, sources, sys.modules[__name__]]
     found: list[tuple[str, Any]] = [("SPEC_VERSION", SPEC_VERSION)]
     for holder in holders:
         named = sorted(vars(holder).items())
@@ -189,7 +189,7 @@ def paint(
 @njit
 def render_sample(
     batch: Any, results: Any, columns: Any, program: Any, wish: Any, n: Any, lines: Any,
-    held: Any, buffers: Any, places: Any,
+    held: Any, buffers: Any, places: Any, spread: Any,
 ) -> Any:  # fmt: skip
     """Anomalies of one sample, copied before; returns their area in pixels.
 
@@ -210,12 +210,19 @@ def render_sample(
             windows[number] = masks.window(code, columns, off, option, height, width)
     area, count = 0, 0
     last = windows[:, 1].max()
+    whole = fills.filled(program, wish)
+    if whole:
+        fills.colour_row(columns, program, wish, batch, spread[1])
     for first in range(windows[:, 0].min(), last, ROWS):
         rows = min(ROWS, last - first)
         weigh_rows(
             covers, weights, stack, batch.slots, batch.banks, columns, program, windows,
             wish.foreground, n, first, rows,
         )  # fmt: skip
+        if whole:
+            x0, x1 = windows[0, 2], windows[0, 3]
+            area += fills.fill_rows(batch, results, covers, spread, n, first, rows, x0, x1)
+            continue
         for r in range(rows):
             y = first + r
             marked = results.mask[n, 0, y]
@@ -258,6 +265,7 @@ def render_loop() -> Any:
             np.empty((channels, room), np.uint8),
         )
         places = (np.empty(room, np.uint32), np.empty(room, np.uint32))
+        spread = fills.room(width, channels, results.target)
         for n in range(start, stop):
             copy_sample(copies, n, copies.out)
             if copies.cleaned:
@@ -269,7 +277,7 @@ def render_loop() -> Any:
             if gates == 0 or not columns.floats[ACTIVE] > ZERO:
                 continue
             area = render_sample(
-                batch, results, columns, program, wish, n, lines, held, buffers, places
+                batch, results, columns, program, wish, n, lines, held, buffers, places, spread
             )
             if F(area) >= columns.floats[MIN_AREA]:
                 results.label[n], results.kind[n] = 1, columns.ints[KIND]

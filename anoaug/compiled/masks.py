@@ -130,18 +130,26 @@ def cells(block: Any, columns: Any, y0: Any, x0: Any, x1: Any, off: Any) -> Any:
     left = I(np.floor((F(I(x0)) + HALF) * scale))
     right = I(np.floor((F(I(x1 - 1)) + HALF) * scale))
     places = np.empty(right - left + 1, np.int32)
+    levels = np.empty(len(places), np.float32)
+    # Which cell a column is in is the same in every row.
+    at = np.empty(x1 - x0, np.uint32)
+    for k in range(len(at)):
+        at[k] = U(I(np.floor((F(I(x0 + k)) + HALF) * scale)) - left)
     for r in range(len(block)):
         line, cy = block[r][x0:x1], I(np.floor((F(I(y0 + r)) + HALF) * scale))
         if cy == before:
-            line[:] = block[r - 1][x0:x1]
+            above = block[r - 1][x0:x1]
+            for k in range(len(line)):
+                line[k] = above[k]
             continue
         before = cy
         for k in range(len(places)):
             places[k] = I(cy * across + left) + I(k)
         permute(places, count, key, coin)
+        for k in range(len(places)):
+            levels[k] = ONE if (places[k] >= first) & (places[k] < last) else -ONE
         for k in range(len(line)):
-            place = places[I(np.floor((F(I(x0 + k)) + HALF) * scale)) - left]
-            line[k] = ONE if (place >= first) & (place < last) else -ONE
+            line[k] = levels[P(at[k])]
 
 
 @njit

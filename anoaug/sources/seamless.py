@@ -65,6 +65,8 @@ class Poisson(Computed):
         """The image with the corrected source wherever the layer's weight is above 0."""
         steps = scene.call.recipe.layers[scene.layer].mask
         image = scene.before()
+        if image.device.type == "cpu":
+            image = image.contiguous()  # once, rather than whenever a render reads the picture
         chosen: list[int] = []
         if self.region == "box":
             kinds = [one.part.function for one in steps]
