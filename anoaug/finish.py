@@ -298,9 +298,10 @@ def _settled_on_host(
             inside[:] = False
         elif not soft:
             plane[:] = inside
-        y, x = np.nonzero((weight[n, 0].numpy() > 0) & ~inside)
-        if len(y):
+        gone = (weight[n, 0].numpy() > 0) & ~inside
+        if gone.any():
             # By NumPy: torch cannot write uint16 by index.
+            y, x = np.divmod(np.flatnonzero(gone), gone.shape[1])
             out[n].numpy()[:, y, x] = images[n].to(out.dtype).numpy()[:, y, x]
     return mask, counts
 

@@ -363,10 +363,9 @@ def _computed(scene: Scene) -> Tensor:
     made = tuple(less.images if one is call.images else one for one in made)
     part = scene.source.compute(dataclasses.replace(scene, call=less, made=made))
     part = checks.picture(f"{type(scene.source).__name__}.compute", part, less.images)
-    # Bytes that nobody looks at may be anything; floats might be NaN.
     # Plane by plane, as every later render reads them.
-    planar = torch.contiguous_format
-    whole = torch.empty_like(call.images, memory_format=planar)
+    whole = torch.empty_like(call.images, memory_format=torch.contiguous_format)
+    # Bytes that nobody looks at may be anything; floats might be NaN.
     if call.images.dtype.is_floating_point:
         whole.copy_(call.images)
     for row, one in zip(rows, part, strict=True):

@@ -144,12 +144,16 @@ def random_pixel(inside: Tensor, word: Tensor) -> tuple[tuple[Tensor, Tensor], T
     Returns:
         Row and column, int64 ``[b]``, and bool ``[b]``: whether there is one.
     """
-    width = inside.shape[2]
-    counts = inside.flatten(1).to(torch.int32).cumsum(1, dtype=torch.int32)
-    total = counts[:, -1:].to(torch.int64)
+    # By rows first: the row that holds the pixel, then the pixel in it.
+    upto = inside.sum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    total = upto[:, -1:].to(torch.int64)
     nth = below(word[:, None], total.clamp(min=1)).to(torch.int32)
-    flat = torch.searchsorted(counts, nth, right=True)[:, 0].clamp(max=inside[0].numel() - 1)
-    return (flat // width, flat % width), total[:, 0] > 0
+    y = torch.searchsorted(upto, nth, right=True).clamp(max=inside.shape[1] - 1)
+    before = torch.where(y > 0, upto.gather(1, (y - 1).clamp(min=0)), 0)
+    row = inside.gather(1, y[:, :, None].expand(-1, 1, inside.shape[2]))[:, 0]
+    counts = row.cumsum(1, dtype=torch.int32)
+    x = torch.searchsorted(counts, nth - before, right=True).clamp(max=inside.shape[2] - 1)
+    return (y[:, 0], x[:, 0]), total[:, 0] > 0
 
 
 def centred(pixel: Tensor, side: Tensor, size: int) -> Tensor:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import blends, checks, masks, prepare, sources
@@ -142,9 +143,11 @@ def reb(
 
 
 def _salient(images: Tensor) -> Tensor:
-    """Salient pixels, bool ``(B, 1, H, W)``; all where an image has none."""
-    found = prepare.Foreground("saliency")(images) > 0
-    return found | ~found.flatten(2).any(2)[:, :, None, None]
+    """Salient pixels, uint8 ``(B, 1, H, W)``; all where an image has none."""
+    found = prepare.Foreground("saliency")(images)
+    if found.numel() == 0:
+        return found
+    return torch.maximum(found, 1 - found.amax((1, 2, 3), keepdim=True))
 
 
 def _edge(kind: str, softness: float) -> blends.Blend:

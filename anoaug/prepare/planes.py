@@ -51,6 +51,8 @@ def grey(images: Tensor, channel: int | None = None) -> Tensor:
         return levels.contiguous()
     # Every sum is a whole number under 2**24: exact.
     if count in (3, 4):
+        if levels.device.type == "cpu":
+            levels = levels.contiguous()  # one pass over interleaved channels instead of three
         red, green, blue = (levels[:, n : n + 1].to(torch.float32) for n in range(3))
         total = red.mul_(299).add_(green, alpha=587).add_(blue, alpha=114).add_(500)
         return total.div_(1000).to(torch.uint8).contiguous()

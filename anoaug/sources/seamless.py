@@ -79,7 +79,8 @@ class Poisson(Computed):
         alone = len(chosen) == 1 or (len(steps) == 1 and scene.call.foreground < 0)
         boxes = host_boxes(scene, steps[chosen[0] if chosen else 0]) if alone else None
         patch, inside = scene.patch(chosen)
-        weight = inside.to(torch.uint8) * 255
+        # A byte a pixel is read sooner by a kernel; the host looks at the rectangles alone.
+        weight = inside if inside.device.type == "cpu" else inside.to(torch.uint8) * 255
         if scene.mix == "replace":
             # OpenCV's mask has 256 levels, of which the published code takes the next.
             share = scene.weight()
