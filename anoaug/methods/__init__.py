@@ -7,10 +7,7 @@ Files are found by themselves; README's table and ``anoaug methods`` read the re
 from __future__ import annotations
 
 import functools
-import importlib
-import inspect
 import json
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +15,8 @@ from typing import Any
 
 from .. import checks, config
 from ..checks import one_of
+from ..registry import Registry
+from ..registry import keywords as keywords_of
 from ..synthesizer import Synthesizer
 from .inputs import STAND_INS
 
@@ -81,11 +80,7 @@ class Method:
 
     def defaults(self) -> dict[str, Any]:
         """The method's own keywords with their published defaults."""
-        return {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.build).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        return keywords_of(self.build)
 
     def controls(self) -> dict[str, str]:
         """Which controls apply with the published defaults, and how; :class:`anoaug.Control`."""
@@ -94,7 +89,9 @@ class Method:
         return self.build(seed=0, control=True, **given).controls
 
 
-_METHODS: dict[str, Method] = {}
+_REGISTRY = Registry[Method](
+    __name__, __path__, FAMILIES, Synthesizer.__init__, ("draem", "anoaug.list_methods()")
+)
 
 
 def method(
@@ -115,61 +112,30 @@ def method(
     The function takes keyword-only arguments with the published defaults and ``**common``, which it
     hands on to the Synthesizer.
     """
-    one_of("family", family, FAMILIES)
     one_of("mask", mask, tuple(MASKS))
 
     def register(build: Callable[..., Synthesizer]) -> Callable[..., Synthesizer]:
-        if name in _METHODS and _METHODS[name].build.__module__ != build.__module__:
-            raise ValueError(f"method: expected a new name, got {name!r}, which is taken")
-        _METHODS[name] = Method(
+        made = Method(
             name, build, family, paper, matches, deviations, defects, surfaces, needs, mask,
             categories or {},
         )  # fmt: skip
+        _REGISTRY.add(made)
         return build
 
     return register
 
 
-@functools.lru_cache(maxsize=1)
-def _discover() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-
-
-def get(name: str) -> Method:
-    """A method by name.
-
-    Raises:
-        TypeError: Not a string.
-        ValueError: Unknown; the message names the nearest.
-    """
-    _discover()
-    if not isinstance(name, str):
-        raise TypeError(
-            f"method: expected a name such as 'draem', got {type(name).__name__}; "
-            "anoaug.list_methods() gives the names"
-        )
-    if name not in _METHODS:
-        hint = checks.nearest(name.lower().replace("-", "_"), _METHODS)
-        raise ValueError(f"method: {name!r} is unknown; {hint}")
-    return _METHODS[name]
+get = _REGISTRY.get
 
 
 def list_methods(family: str | None = None) -> list[str]:
     """Names of the methods, of one family or all, sorted."""
-    _discover()
-    if family is not None:
-        one_of("family", family, FAMILIES)
-    return sorted(n for n, m in _METHODS.items() if family is None or m.family == family)
+    return _REGISTRY.names(family)
 
 
 def common_keywords() -> dict[str, Any]:
     """Keywords every method takes, with the Synthesizer's defaults."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(Synthesizer.__init__).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    return _REGISTRY.common()
 
 
 def create(name: str, /, **keywords: Any) -> Synthesizer:
@@ -194,8 +160,7 @@ def create(name: str, /, **keywords: Any) -> Synthesizer:
             synth = anoaug.create("cutpaste", p=0.5, area=(0.05, 0.2), seed=0)
             batch = synth(images)  # batch.image, batch.mask, batch.label
     """
-    chosen = get(name)
-    known = {**common_keywords(), **chosen.defaults()}
+    chosen, known = get(name), _REGISTRY.known(name)
     for keyword in keywords:
         if keyword not in known:
             raise TypeError(
@@ -215,7 +180,7 @@ def _hint(keyword: str, known: dict[str, Any]) -> str:
     if meant in known:
         return f"did you mean {meant}?"
     # Data that a method does not take were hardly meant for another of its keywords.
-    others = sorted(name for name, other in _METHODS.items() if keyword in other.needs)
+    others = sorted(name for name, other in _REGISTRY.methods.items() if keyword in other.needs)
     return f"it is for {', '.join(others)}" if others else checks.nearest(said, known)
 
 

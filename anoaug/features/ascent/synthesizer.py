@@ -13,15 +13,16 @@ from torch.nn import functional
 
 from ... import checks
 from ...reference import features as reference
+from ..functional.door import number
 from ..functional.order import quantile as order_quantile
 from ..functional.shells import annulus_project, ascent_step
 from ..layouts import Grid
 from ..ops.rows import feature_distances
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import discriminators
+from .glass import CONVENTIONS
 
 MODES = ("manifold", "hypersphere")
-CONVENTIONS = ("original", "anomalib")
 
 
 class AscentSynthesizer(Perturbation):
@@ -116,12 +117,12 @@ class AscentSynthesizer(Perturbation):
         for name, value in (("steps", steps), ("every", every)):
             if isinstance(value, bool) or not isinstance(value, int) or value < (name == "every"):
                 raise ValueError(f"{name}: expected a whole number, got {value!r}")
-        for name, number in (("sigma", sigma), ("step_size", step_size), ("eps", eps)):
-            _finite(name, number)
+        for name, size in (("sigma", sigma), ("step_size", step_size), ("eps", eps)):
+            number(name, size, 0.0)
         self.mode = checks.one_of("mode", mode, MODES)
         self.bn = checks.one_of("bn", bn, ("track", "freeze"))
         self.sees = checks.one_of("sees", sees, ("features", "rows"))
-        self.convention = checks.one_of("convention", convention, CONVENTIONS)
+        self.convention = checks.one_of("convention", convention, tuple(CONVENTIONS))
         if radius is not None and relative_radius is not None:
             raise ValueError(
                 f"radius: expected it or relative_radius, got both ({radius}, {relative_radius}); "
@@ -129,11 +130,10 @@ class AscentSynthesizer(Perturbation):
             )
         for name, given in (("radius", radius), ("relative_radius", relative_radius)):
             if given is not None:
-                _finite(name, given)
+                number(name, given, 0.0)
         if mode == "manifold" and radius is None and relative_radius is None:
             raise ValueError("radius: expected radius or relative_radius in mode='manifold'")
-        if _finite("spread", spread) < 1.0:
-            raise ValueError(f"spread: expected a number from 1 on, got {spread!r}")
+        number("spread", spread, 1.0)
         if target not in (0, 1):
             raise ValueError(f"target: expected 1 (anomalous) or 0 (normal), got {target!r}")
         self.sigma, self.steps, self.step_size, self.every = sigma, steps, step_size, every
@@ -186,7 +186,7 @@ class AscentSynthesizer(Perturbation):
         first = discriminators.FirstLayer(judge) if self.cache_first_linear else None
         fixed, still, chosen = _constant(real), _constant(base), _constant(inside[..., None])
         with discriminators.frozen_statistics(judge, self.bn == "freeze"), _remembering(first):
-            for number in range(1, self.steps + 1):
+            for turn in range(1, self.steps + 1):
                 with _recording():
                     fake = (still + _constant(offset)).requires_grad_()
                     both = torch.cat((fixed, torch.where(chosen, fake, fixed)))
@@ -195,14 +195,14 @@ class AscentSynthesizer(Perturbation):
                         first.joined = joined
                     loss = self._loss(judge(joined), joined)
                     (gradient,) = torch.autograd.grad(loss, fake)
-                if first is not None and number == 1:
+                if first is not None and turn == 1:
                     first.check_used()
                 losses.append(loss.detach())
                 offset, _ = ascent_step(
                     offset, gradient, eta=self.step_size, eps=self.eps, layout="tokens",
                     backend=self.backend,
                 )  # fmt: skip
-                if number % self.every == 0:
+                if turn % self.every == 0:
                     shares.append(_clamped(offset, inside, radius, far))
                     # A row at its base goes where its noise points.
                     offset, _ = annulus_project(
@@ -287,9 +287,9 @@ class AscentSynthesizer(Perturbation):
         if isinstance(radius, Tensor):
             if radius.dim():
                 raise ValueError(f"radius: expected one number, got shape {list(radius.shape)}")
-            return radius.detach() if self.convention == "original" else radius
+            return radius.detach() if CONVENTIONS[self.convention].detach else radius
         most = torch.finfo(site.dtype).max
-        if _finite("radius", radius) * self.spread >= most:
+        if number("radius", radius, 0.0) * self.spread >= most:
             raise ValueError(
                 f"radius: expected a shell below {most:g}, the largest {site.dtype}, got "
                 f"{radius} times {self.spread}; are the features' units those of the radius?"
@@ -329,10 +329,3 @@ def _recording() -> Iterator[None]:
 
 def _capturing(value: Tensor) -> bool:
     return value.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
-def _finite(name: str, value: Any) -> float:
-    number, _ = checks.interval(name, value, 0.0)
-    if not checks.finite(number):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
-    return number

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ... import checks
+from ...registry import Registry
+from ...registry import keywords as keywords_of
 from ..perturbation import Perturbation
 
 FAMILIES = ("prior-dependent", "data-driven", "appearance")
@@ -45,15 +43,13 @@ class Method:
 
     def defaults(self) -> dict[str, Any]:
         """The method's own keywords with their published defaults."""
-        return {
-            name: parameter.default
-            for name, parameter in inspect.signature(self.build).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        return keywords_of(self.build)
 
 
-_METHODS: dict[str, Method] = {}
-T = Callable[..., Any]
+_REGISTRY = Registry[Method](
+    __name__, __path__, FAMILIES, Perturbation.__init__,
+    ("simplenet", "anoaug.features.list_methods()"),
+)  # fmt: skip
 
 
 def method(
@@ -72,56 +68,27 @@ def method(
     What is decorated takes keyword-only arguments with the published defaults and ``**common``,
     which it hands on to :class:`Perturbation`.
     """
-    checks.one_of("family", family, FAMILIES)
 
     def register(build: Any) -> Any:
-        if name in _METHODS and _METHODS[name].build.__module__ != build.__module__:
-            raise ValueError(f"method: expected a new name, got {name!r}, which is taken")
-        _METHODS[name] = Method(
-            name, build, family, paper, matches, deviations, features, labels, needs
+        _REGISTRY.add(
+            Method(name, build, family, paper, matches, deviations, features, labels, needs)
         )
         return build
 
     return register
 
 
-@functools.lru_cache(maxsize=1)
-def _discover() -> None:
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-
-
-def get(name: str) -> Method:
-    """A method by name.
-
-    Raises:
-        TypeError: Not a string.
-        ValueError: Unknown; the message names the nearest.
-    """
-    _discover()
-    if not isinstance(name, str):
-        raise TypeError(f"method: expected a name, got {type(name).__name__}")
-    if name not in _METHODS:
-        hint = checks.nearest(name.lower().replace("-", "_"), _METHODS)
-        raise ValueError(f"method: {name!r} is unknown; {hint}")
-    return _METHODS[name]
+get = _REGISTRY.get
 
 
 def list_methods(family: str | None = None) -> list[str]:
     """Names of the methods, of one family or all, sorted."""
-    _discover()
-    if family is not None:
-        checks.one_of("family", family, FAMILIES)
-    return sorted(n for n, m in _METHODS.items() if family is None or m.family == family)
+    return _REGISTRY.names(family)
 
 
 def common_keywords() -> dict[str, Any]:
     """Keywords every method takes, with their defaults."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(Perturbation.__init__).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    return _REGISTRY.common()
 
 
 def create(name: str, /, **keywords: Any) -> Any:
@@ -142,8 +109,7 @@ def create(name: str, /, **keywords: Any) -> Any:
             perturb = anoaug.features.create("simplenet", seed=0)
             fake = perturb(adapted)  # .features, .mask, .label, .clean
     """
-    chosen = get(name)
-    known = {**common_keywords(), **chosen.defaults()}
+    chosen, known = get(name), _REGISTRY.known(name)
     for keyword in keywords:
         if keyword not in known:
             raise TypeError(

@@ -10,10 +10,11 @@ from torch import Tensor
 from ... import checks
 from .. import randomness
 from ..functional import masked_mix, partners
+from ..functional.door import number
 from ..layouts import Grid
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import method
-from .mixstyle import alone, positive
+from .mixstyle import alone
 
 
 @method(
@@ -49,7 +50,7 @@ class ManifoldMixup(Perturbation):
         self, *, alpha: float = 2.0, per: str = "batch", anomalous: bool = False, **common: Any
     ) -> None:
         super().__init__(**common)
-        self.alpha = positive("alpha", alpha)
+        self.alpha = number("alpha", alpha, 0.0, above=True)
         self.per = checks.one_of("per", per, ("batch", "sample"))
         self.anomalous = anomalous
 

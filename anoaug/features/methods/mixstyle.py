@@ -12,6 +12,7 @@ from ...reference import features as reference
 from ...rng import uniform
 from .. import randomness
 from ..functional import mix_statistics, partners
+from ..functional.door import number
 from ..layouts import Grid
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site
 from . import method
@@ -54,9 +55,9 @@ class MixStyle(Perturbation):
     ) -> None:
         super().__init__(**common)
         self.p = checks.probability("p", p)
-        self.alpha = positive("alpha", alpha)
+        self.alpha = number("alpha", alpha, 0.0, above=True)
         self.mix = checks.one_of("mix", mix, ("random", "crossdomain"))
-        self.eps = positive("eps", eps)
+        self.eps = number("eps", eps, 0.0, above=True)
 
     def perturb(self, site: Site) -> Perturbed:
         """Mix statistics; labels stay."""
@@ -83,14 +84,3 @@ def alone(features: Tensor, grid: Grid) -> dict[str, Tensor]:
     """Weight and partner where images are mixed with none: 1, and themselves."""
     rows = torch.arange(grid.groups, device=features.device)
     return {"weight": torch.ones(grid.groups, device=features.device), "partner": rows}
-
-
-def positive(name: str, value: float) -> float:
-    """Refuse what is no finite number above 0.
-
-    Raises:
-        ValueError: See there.
-    """
-    if not isinstance(value, (int, float)) or not 0.0 < value < float("inf"):
-        raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
-    return float(value)
