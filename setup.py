@@ -36,6 +36,7 @@ lightning = ["lightning>=2.6"]
 # The newest of CUDA's majors; it runs without a GPU too.
 dali = ["nvidia-dali-cuda130>=2.4; sys_platform == 'linux'"]
 nodes = ["torchdata>=0.11"]
+webdataset = ["webdataset>=1.0"]
 anomalib = ["anomalib>=2.7", *lightning, *torchvision]
 # What hooks are tried on.
 timm = ["timm>=1.0"]
@@ -103,6 +104,7 @@ setup(
         "lightning": lightning,
         "dali": dali,
         "nodes": nodes,
+        "webdataset": webdataset,
         "ray": ray,
         "yaml": yaml,
         "anomalib": anomalib,

@@ -17,13 +17,13 @@ FOLDER = Path(__file__).resolve().parents[2] / "examples" / "loaders"
 COUNT = 12
 NEEDS = {
     "with_dali": "nvidia.dali", "with_kornia": "kornia", "with_lightning": "lightning",
-    "with_nodes": "torchdata", "with_torchvision": "torchvision",
+    "with_nodes": "torchdata", "with_torchvision": "torchvision", "with_webdataset": "webdataset",
 }  # fmt: skip
 # How many of the samples are anomalous at least and at most, of those an example sees.
 SEEN = {
     "with_dataloader": (1, 2 * COUNT), "with_collate": (1, 2 * COUNT), "with_stream": (8, COUNT),
     "with_nodes": (COUNT, COUNT), "with_dali": (1, 2 * COUNT), "with_kornia": (1, COUNT),
-    "with_torchvision": (1, COUNT), "with_lightning": (1, COUNT),
+    "with_torchvision": (1, COUNT), "with_lightning": (1, COUNT), "with_webdataset": (1, 2 * COUNT),
 }  # fmt: skip
 
 OTHERS = {
