@@ -64,6 +64,7 @@ test = [
     *lightning,
     *dali,
     *nodes,
+    *webdataset,
     *timm,
     *yaml,
     *configs,
