@@ -51,15 +51,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "tests/compiled"
             return super()._split_scope(nodeid)
 
+    config.option.loadscopereorder = False  # in the order of collection: see below
     return Together(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Compiled backends are slow; GPU tests are skipped where no CUDA device is."""
     for item in items:
         if COMPILED.search(item.nodeid):
             item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        # Files with slow tests first: none of them is left for one worker at the end.
+        long = {item.path for item in items if "slow" in item.keywords}
+        items.sort(key=lambda item: item.path not in long)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device")

@@ -190,8 +190,8 @@ def test_one_row_of_params_serves_every_image(backend: str, bank: anoaug.Texture
     if backend == "triton" and (ops.triton_trouble() or not ops.interpreting()):
         pytest.skip("needs Triton's interpreter")
     synth = anoaug.create("draem", textures=bank, p=1.0, seed=0, backend=backend)
-    table = synth(IMAGES, **CALL).params.take(slice(0, 1)).table.expand(4, -1)
-    params = synth(IMAGES, **CALL).params._replace(table=table)
+    params = synth(IMAGES, **CALL).params
+    params = params._replace(table=params.take(slice(0, 1)).table.expand(4, -1))
     out = synth(IMAGES, params=params)
     assert (out.mask == out.mask[:1]).all() and out.label.sum() > 0
 
