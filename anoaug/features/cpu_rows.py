@@ -7,6 +7,7 @@ that get it and no others.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..reference.features.laws import LAWS, Row
-from .cpu_draws import drawing
+from .cpu_draws import Floats, drawing
 from .cpu_laws import LAWS as MOVES
-from .cpu_laws import Block, length
+from .cpu_laws import Block, Move, length
 
 # Values of a block: fewer, and calls cost as much as they do.
 BLOCK = 1 << 18
@@ -207,7 +208,7 @@ def apply(out: Tensor, read: Read, compiled: bool) -> None:
         apply(beside, _together(read), compiled)
         out.copy_(beside)
         return
-    law, move = LAWS[read.law], MOVES[read.law]
+    law, move = LAWS[read.law], _moving(read.law, compiled)
     fed = law.noise == "zero" and (read.keys is not None or read.noise is not None)
     blocks = Blocks(out, read.features, read, compiled)
     for span, rows in blocks:
@@ -225,6 +226,38 @@ def apply(out: Tensor, read: Read, compiled: bool) -> None:
             moved[lost] = law.forward(row)[0]
         if not straight:
             _store(span, rows, moved)
+
+
+def _moving(law: str, compiled: bool) -> Move:
+    """What moves the rows of a block: Numba's loops where they have the law."""
+    if not compiled:
+        return MOVES[law]
+    from ..compiled import feature_rows as loops
+
+    return functools.partial(_move, law) if law in loops.KINDS else MOVES[law]
+
+
+def _move(law: str, block: Block) -> Tensor:
+    """A block by Numba, and the lengths of those laws that have them, ``[n, 1]``."""
+    from ..compiled import feature_rows as loops
+
+    number, channels = block.x.shape
+    far = np.empty(number, np.float32)
+    out, x, other = _memory(block.out), _memory(block.x), _memory(block.other)
+    if all(isinstance(column, float) for column in block.columns):
+        columns = np.array([block.columns], np.float32)
+    else:
+        columns = torch.cat([torch.as_tensor(c) for c in block.columns], 1).numpy()
+    loops.move(law, out, x, other, _memory(block.noise), channels, columns, far)
+    return torch.from_numpy(far)[:, None]
+
+
+def _memory(rows: Tensor) -> tuple[Floats, int]:
+    """Rows as one-dimensional memory, and the step from one to the next."""
+    number, channels = rows.shape
+    step = rows.stride(0) if number > 1 else channels
+    flat: Floats = rows.as_strided(((number - 1) * step + channels,), (1,)).numpy()
+    return flat, step
 
 
 def backward(out: Tensor, grad: Tensor, read: Read, compiled: bool) -> None:
@@ -248,17 +281,23 @@ def _reference_row(x: Tensor, other: Tensor, noise: Tensor, columns: Columns) ->
     return Row(x[None], other[None], noise[None], tuple(own))
 
 
-def distances(features: Tensor, other: Tensor, index: Tensor | None) -> Tensor:
+def distances(
+    features: Tensor, other: Tensor, index: Tensor | None, compiled: bool
+) -> Tensor:  # fmt: skip
     """Distance of every row to the other vector; see :func:`reference.distances`."""
     read = Read(features, other, index, None, None, None, (), None, "push")
     far = torch.empty(features.shape[:2])
     if _scattered(features, read):
         read = _together(read)
-    blocks = Blocks(read.features, read.features, read, False)
+    blocks = Blocks(read.features, read.features, read, compiled)
     for span, rows in blocks:
         x, beside, _, _ = blocks.row(span, rows, False)
-        away = torch.sub(x, beside, out=blocks.lend("room", x.shape[0]))
-        far.view(-1)[_among(span, rows)] = length(away)[:, 0]
+        room = blocks.lend("room", x.shape[0])
+        if compiled:
+            size = _move("distance", Block(x, x, beside, x, room, (0.0,)))
+        else:
+            size = length(torch.sub(x, beside, out=room))
+        far.view(-1)[_among(span, rows)] = size[:, 0]
     return far
 
 

@@ -142,7 +142,7 @@ def _rows_gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _distances(features: Tensor, other: Tensor, index: Tensor | None, backend: str) -> Tensor:
     chosen = _chosen(backend, features)
     if chosen in ("cpu", "compiled") and features.numel():
-        return cpu_rows.distances(features, other, index)
+        return cpu_rows.distances(features, other, index, chosen == "compiled")
     if chosen != "triton":
         return reference.distances(features, other, index)
     from ...kernels.features import rows as kernels

@@ -241,15 +241,34 @@ def test_a_row_has_the_same_bits_in_any_company(law: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_blocks")
-def test_compiled_draws_give_what_the_reference_does() -> None:
+@pytest.mark.usefixtures("small_blocks", "poisoned")
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("law", NAMES)
+def test_compiled_laws_give_what_the_reference_does(law: str, masked: bool) -> None:
     pytest.importorskip("numba")
     x = normal(G, P, 14)
-    for law in ("jitter", "sphere"):
+    asked = needs(law, 14)
+    x[1, 2] = 0.0
+    if "other" in asked:
+        x[0, [1, 3, 4]] = asked["other"][0, [1, 3, 4]]
+    inside = torch.arange(G * P).view(G, P) % 5 != 0 if masked else None
+    own = (torch.rand(G, P, generator=torch.Generator().manual_seed(0)), *COLUMNS[law][1:])
+    for columns in (COLUMNS[law], own) if law != "project" else (COLUMNS[law],):
         one, two = (
-            rows(x, law, *COLUMNS[law], keys=KEYS, backend=name) for name in ("compiled", "torch")
+            rows(x, law, *columns, inside=inside, backend=name, **asked)
+            for name in ("compiled", "torch")
         )
         torch.testing.assert_close(one, two, atol=3e-5, rtol=3e-5)
+
+
+@pytest.mark.slow
+def test_compiled_distances_are_the_references() -> None:
+    pytest.importorskip("numba")
+    x, centres = normal(G, P, 14), normal(P, 14, seed=4).expand(G, P, 14)
+    table, index = normal(5, 14, seed=1), torch.arange(G * P).view(G, P) % 5
+    for other, place in ((centres, None), (table, index)):
+        one, two = (feature_distances(x, other, place, name) for name in ("compiled", "torch"))
+        torch.testing.assert_close(one, two)
 
 
 # ---- gradients -----------------------------------------------------------------------------------
@@ -336,6 +355,12 @@ def test_rows_alike_their_noise_stay_on_the_sphere() -> None:
     torch.testing.assert_close(out.norm(dim=-1), x.norm(dim=-1), atol=0, rtol=1e-6)
     cosine = torch.cosine_similarity(out[0, 1], x[0, 1], dim=0)
     assert abs(math.acos(float(cosine)) - 0.5) < 1e-3
+
+
+def test_the_cpus_laws_are_the_references() -> None:
+    from anoaug.features import cpu_laws
+
+    assert set(cpu_laws.LAWS) == set(reference.LAWS)
 
 
 def test_the_kernels_laws_are_the_references() -> None:
