@@ -207,6 +207,19 @@ def sigma_of(features: Tensor, ratio: float) -> float:
     return ratio * features.square().mean().sqrt().item()
 
 
+def heads(channels: int, hidden: int) -> tuple[nn.Linear, nn.Sequential]:
+    """SimpleNet's adaptor of rows (N, C), and its discriminator, which GLASS took over."""
+    adaptor = nn.Linear(channels, channels)
+    nn.init.xavier_normal_(adaptor.weight)
+    judge = nn.Sequential(
+        nn.Linear(channels, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.LeakyReLU(0.2),
+        nn.Linear(hidden, 1, bias=False),
+    )
+    return adaptor, judge
+
+
 def rows_of(maps: Tensor) -> Tensor:
     """(B, C, h, w) as (B h w, C)."""
     return maps.permute(0, 2, 3, 1).flatten(0, 2)

@@ -27,14 +27,7 @@ class Glass(nn.Module):
     def __init__(self, setting: Setting, hidden: int = 512, ratio: float = 0.3) -> None:
         super().__init__()
         channels = setting.normal.shape[1]
-        self.adaptor = nn.Linear(channels, channels)
-        nn.init.xavier_normal_(self.adaptor.weight)
-        self.judge = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, 1, bias=False),
-        )
+        self.adaptor, self.judge = detectors.heads(channels, hidden)
         choice = fitted.HypothesisChoice().fit([setting.data.train], progress=False)
         self.mode = choice.hypothesis
         self.centres = fitted.PositionalCentres(weighting="batch")

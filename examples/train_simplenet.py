@@ -26,14 +26,7 @@ class SimpleNet(nn.Module):
     def __init__(self, setting: Setting, hidden: int = 512, ratio: float = 0.3) -> None:
         super().__init__()
         channels = setting.normal.shape[1]
-        self.adaptor = nn.Linear(channels, channels)
-        nn.init.xavier_normal_(self.adaptor.weight)
-        self.judge = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.BatchNorm1d(hidden),
-            nn.LeakyReLU(0.2),
-            nn.Linear(hidden, 1, bias=False),
-        )
+        self.adaptor, self.judge = detectors.heads(channels, hidden)
         self.perturb = anoaug.features.create("simplenet", ratio=ratio, seed=setting.seed)
 
     def forward(self, features: Tensor) -> Tensor:
