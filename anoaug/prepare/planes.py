@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -49,15 +50,28 @@ def grey(images: Tensor, channel: int | None = None) -> Tensor:
         return levels[:, channel : channel + 1].contiguous()
     if count == 1:
         return levels.contiguous()
+    if count in (3, 4) and levels.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _grey_on_host(levels)
     # Every sum is a whole number under 2**24: exact.
     if count in (3, 4):
-        if levels.device.type == "cpu":
-            levels = levels.contiguous()  # one pass over interleaved channels instead of three
         red, green, blue = (levels[:, n : n + 1].to(torch.float32) for n in range(3))
         total = red.mul_(299).add_(green, alpha=587).add_(blue, alpha=114).add_(500)
         return total.div_(1000).to(torch.uint8).contiguous()
     planes = levels.to(torch.float32)
     return (planes.mean(1, keepdim=True) + 0.5).to(torch.uint8).contiguous()
+
+
+def _grey_on_host(levels: Tensor) -> Tensor:
+    """The same of three channels by NumPy, image by image and wherever in memory they lie."""
+    made = torch.empty_like(levels[:, :1], memory_format=torch.contiguous_format)
+    for image, plane in zip(levels.numpy(), made[:, 0].numpy(), strict=True):
+        red, green, blue = image[:3]
+        total = np.multiply(red, 299, dtype=np.uint32)
+        total += np.multiply(green, 587, dtype=np.uint32)
+        total += np.multiply(blue, 114, dtype=np.uint32)
+        total += 500
+        plane[:] = total // 1000
+    return made
 
 
 def border(plane: Tensor) -> Tensor:
@@ -133,4 +147,6 @@ def saliency_map(images: Tensor) -> Tensor:
     smooth = functional.conv2d(smooth, taps.view(1, 1, -1, 1)).float()
     large = functional.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)
     peak = large.amax((2, 3), keepdim=True)
-    return torch.where((contrast > 0) & (peak > 0), large / peak.clamp_min(1e-30), 0.0)
+    # By infinity where there is nothing to see: one pass over the pixels.
+    highest = torch.where((contrast > 0) & (peak > 0), peak.clamp_min(1e-30), torch.inf)
+    return large.div_(highest)

@@ -108,12 +108,12 @@ def split(plane: Tensor, level: Tensor | float, polarity: str = "bright") -> Ten
         known = level >= 0
     bright = plane > level
     if polarity == "bright":
-        return (bright & known).to(torch.uint8)
+        return (bright & known).view(torch.uint8)
     if polarity == "dark":
-        return (~bright & known).to(torch.uint8)
+        return (~bright & known).view(torch.uint8)
     edge = border(bright)
     turned = (2 * edge.sum((1, 2)) > edge.shape[2]).view(-1, 1, 1, 1)
-    return ((bright ^ turned) & known).to(torch.uint8)
+    return ((bright ^ turned) & known).view(torch.uint8)
 
 
 def threshold(
