@@ -54,7 +54,7 @@ class Synthesize:
             settings = {"synth": "draem", "device": "cuda", "shards": True}
             images.map_batches(
                 Synthesize, fn_constructor_kwargs=settings,
-                concurrency=2, num_gpus=1, batch_size=64,
+                compute=ray.data.ActorPoolStrategy(size=2), num_gpus=1, batch_size=64,
             ).write_webdataset("shards", encoder=None)
     """
 
