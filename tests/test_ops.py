@@ -215,8 +215,16 @@ def test_an_exported_call_is_the_two_ops() -> None:
 
 
 class TestCompile:
-    @pytest.mark.parametrize("style", ["counter", "set_epoch", "epoch"])
-    @pytest.mark.parametrize("name", ["draem", "cutpaste_union", "views"])
+    @pytest.mark.parametrize(
+        ("name", "style"),
+        [
+            ("draem", "counter"),
+            ("draem", "set_epoch"),
+            ("draem", "epoch"),
+            ("cutpaste_union", "epoch"),
+            ("views", "counter"),
+        ],
+    )
     def test_equals_eager_and_settles(self, name: str, style: str, counter: Any) -> None:
         """Epochs, indices and the counter are data: they make no new graphs."""
         keywords: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.2] * 3, "clean": "output"}

@@ -293,6 +293,7 @@ def test_contrast_without_histograms_works_about_mid_grey() -> None:
     assert stages.active[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mean", "high"), [("draem", 5.0, 18), ("glass", 1.5, 7), ("jitter", 0.6, 2)]
 )

@@ -272,6 +272,7 @@ def expect_same_share(found: int, count: int, share: float, of: int) -> None:
     assert abs(found / count - share) < 3.5 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", EMPTY)
 def test_masks_are_as_often_empty_as_the_original_s(pair: tuple[int, int]) -> None:
     expect_same_share(empties(pair, 1500), 1500, EMPTY[pair], ORACLE)
