@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -58,6 +59,21 @@ class Params(NamedTuple):
     def __repr__(self) -> str:
         rows, columns = self.table.shape
         return f"Params({rows} rows of {columns} columns on {self.table.device}, size {self.size})"
+
+
+class Brought(NamedTuple):
+    """What a call brings beside the images; see :meth:`anoaug.Synthesizer.forward`."""
+
+    index: Any = None
+    epoch: int | None = None
+    category: Any = None
+    foreground: Tensor | None = None
+    slots: dict[str, Tensor] | None = None
+    mask: Tensor | None = None
+    label: Tensor | None = None
+    extra: Mapping[str, Tensor] | None = None
+    control: Any = None
+    params: Params | None = None
 
 
 class AnomalyBatch(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -102,6 +103,16 @@ class Numbering:
         if rows and not torch.compiler.is_compiling():
             rng.check_index_range(int(vector.min()), int(vector.max()))
         return vector, state
+
+    @contextlib.contextmanager
+    def kept_if_refused(self) -> Iterator[None]:
+        """A block that numbers no samples if it raises."""
+        before = self.counter.clone()
+        try:
+            yield
+        except BaseException:
+            self.counter.copy_(before)
+            raise
 
     def _epoch_known(self) -> bool:
         """Whether an epoch was set, here or, in a worker, by the process that shares it."""

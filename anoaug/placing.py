@@ -36,7 +36,8 @@ def placed(
     top = free_h + np.floor(u[0] * (np.maximum(context.height - 2 * free_h - box_h, 0) + 1))
     left = free_w + np.floor(u[1] * (np.maximum(context.width - 2 * free_w - box_w, 0) + 1))
     if context.wanted is not None:
-        _, _, y0, x0, y1, x1, *_ = context.wanted
+        asked = context.wanted
+        y0, x0, y1, x1 = asked.y0, asked.x0, asked.y1, asked.x1
         top = instead(top, _start(u[0], y0, y1, box_h, context.height))
         left = instead(left, _start(u[1], x0, x1, box_w, context.width))
     return Frame(top + (box_h - 1) / 2, left + (box_w - 1) / 2, height / 2, width / 2, angle)

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from . import checks, config, foregrounds, kornia_bridge, ops, pictures, recipe
+from . import checks, foregrounds, ops, pictures, recipe
 from . import control as controlling
 from . import finish as finishing
-from .batch import AnomalyBatch, Params, united
+from .batch import AnomalyBatch, Brought, Params, united
 from .binding import Binding, Layer, named
 from .capture import CapturedSynthesizer, warmed
 from .checks import PEAKS
 from .modalities.call import Appearance, Modalities
+from .normals import transformed
 from .norms import Norms
 from .numbering import Numbering
 from .rows import sent
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .settings import Settled
 
 NormalTransform = Callable[[Tensor], Tensor]
 
 
-class Synthesizer(nn.Module):
+class Synthesizer(Settled):
     """Turns batches of normal images into batches with anomalies, masks and labels.
 
     A pure function of (seed, epoch, sample index): pass ``index`` and ``epoch`` to make it so, or
@@ -78,14 +77,7 @@ class Synthesizer(nn.Module):
         images ``(B, C, H, W)`` uint8, uint16, or float in [0, 1]; B may be 0.
     """
 
-    # Which class or function made it, with what.
-    _said: Any
-
-    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
-        """Keeps what was said, for :meth:`to_config`."""
-        made = super().__new__(cls)
-        object.__setattr__(made, "_said", config.kept((cls, arguments, keywords)))
-        return made
+    _fixed = frozenset({"choose", "control", "kinds", "layers", "mean", "name", "std", "views"})
 
     def __init__(
         self,
@@ -126,31 +118,13 @@ class Synthesizer(nn.Module):
         self.choose = checks.one_of("choose", choose, ("all", "one"))
         self._weights = self._odds(weights, len(layers))
         self.views = recipe.checked_views(views)
-        self.label_rule = checks.one_of("label_rule", label_rule, ("footprint", "changed"))
-        self.tolerance = checks.probability("tolerance", tolerance)
-        low, high = checks.interval("min_area", min_area, 0.0)
-        if low != high:
-            raise ValueError(f"min_area: expected one number, got {min_area!r}")
-        self.min_area = low
-        self.label = checks.one_of("label", label, ("hard", "soft"))
-        self.clean = clean if clean is None else checks.one_of("clean", clean, ("input", "output"))
+        self.label_rule, self.tolerance, self.min_area = label_rule, tolerance, min_area
+        self.label, self.clean, self.active = label, clean, active
         self.mean, self.std = checks.statistics(mean, std)
-        self.dtype = checks.float_dtype("dtype", dtype)
-        formats = ("input", "contiguous", "channels_last")
-        self.memory_format = checks.one_of("memory_format", memory_format, formats)
-        self.active = checks.one_of("active", active, ("train", "always"))
-        if isinstance(normal_transform, Synthesizer) and normal_transform.views:
-            raise ValueError(
-                "normal_transform: expected one row per image, got a Synthesizer with views; "
-                "make it with views=False"
-            )
-        if normal_transform is not None and not callable(normal_transform):
-            raise TypeError(f"normal_transform: expected a callable, got {normal_transform!r}")
-        self.normal_transform: Any = kornia_bridge.keyed(normal_transform)
-        self.foreground = foregrounds.finder(foreground, normal_transform is not None)
-        self.backend = checks.one_of("backend", backend or ops.default_backend(), ops.BACKENDS)
-        self.finish = finishing.checked(finish)
-        self.validate = validate
+        self.dtype, self.memory_format = dtype, memory_format
+        self.normal_transform = normal_transform
+        self.foreground, self.finish = foreground, finish
+        self.backend, self.validate = backend, validate
         kinds = dict.fromkeys(layer.kind or name for layer in layers)
         if not {"normal", "given"}.isdisjoint(kinds):
             raise ValueError(
@@ -164,9 +138,9 @@ class Synthesizer(nn.Module):
             self.layers, self.kinds, choose, self.views, label_rule, self.control
         )
         self._numbering = Numbering(seed)
-        self._norm = Norms(self.mean, self.std, self.dtype is not None)
         self._checked = False
-        self._encode()
+        self._take_effect()
+        self._made = True
 
     # ---- composition -----------------------------------------------------------------------------
 
@@ -176,6 +150,10 @@ class Synthesizer(nn.Module):
                 raise ValueError("weights: expected choose='one' with them, got choose='all'")
             return ()
         return checks.odds("weights", [1.0] * count if weights is None else weights, count)
+
+    def _take_effect(self) -> None:
+        self._norm = Norms(self.mean, self.std, self.dtype is not None)
+        self._encode()
 
     def _encode(self) -> None:
         self._text = recipe.encode(
@@ -254,16 +232,9 @@ class Synthesizer(nn.Module):
         """Set the epoch, as DistributedSampler does; in [0, 2**32)."""
         self._numbering.set_epoch(epoch)
 
-    def to_config(self) -> dict[str, Any]:
-        """The synthesizer as plain data; :func:`anoaug.from_config` makes the same of it.
-
-        Raises:
-            TypeError: It holds what plain data cannot say: tensors, modules, functions.
-        """
-        now: dict[str, Any] = {"p": self.p, "seed": self.seed}
-        if self.choose == "one":
-            now["weights"] = self.weights
-        return config.call_of(self._said, now)
+    def _now(self) -> dict[str, Any]:
+        now = {**super()._now(), "p": self.p, "seed": self.seed}
+        return {**now, "weights": self.weights} if self.choose == "one" else now
 
     def share_memory(self) -> Synthesizer:
         """Share seed and epoch with DataLoader workers, so that ``set_epoch`` reaches them."""
@@ -321,15 +292,30 @@ class Synthesizer(nn.Module):
         Raises:
             TypeError, ValueError: Bad input; the message says what was expected and the mend.
         """
+        brought = Brought(
+            index, epoch, category, foreground, slots, mask, label, extra, control, params
+        )
+        if torch.compiler.is_compiling():
+            return self._compiled(images, brought)
+        with self._numbering.kept_if_refused():
+            return self._call(images, brought)
+
+    def _compiled(self, images: Tensor, brought: Brought) -> AnomalyBatch:
+        """The call as ``torch.compile`` takes it."""
+        return self._call(images, brought)
+
+    def _call(self, images: Tensor, brought: Brought, number: Any = None) -> AnomalyBatch:
+        """The call; with ``number`` modalities are drawn for these samples, also beside params."""
+        index, epoch, category, foreground, slots, mask, label, extra, control, params = brought
         checks.images(images)
         self._check_content(images)
-        beside = self._modalities.checked(extra, images, params)
+        beside = self._modalities.checked(extra, images, None if number else params)
         working = self.training or self.active == "always" or params is not None
         if working and params is None:
             number = self._numbering(index, epoch, len(images))
             if self.normal_transform is not None:
                 checks.left_behind(mask=mask, foreground=foreground, slots=slots, extra=extra)
-                images = self._transformed(images, number, category)
+                images = transformed(self, images, number, category)
         if working and foreground is None and self.foreground is not None:
             foreground = self.foreground(images, index, self._names(category, len(images)))
         slots = self._binding.found(images, index, slots) if working else slots
@@ -339,7 +325,8 @@ class Synthesizer(nn.Module):
         orders, within, asked = None, None, None
         if params is not None:
             controlling.refuse_beside_params(control)
-            orders, within = params.orders, params.within
+            asked = orders = params.orders
+            within = params.within
             host = self._binding.replayed(params, layout, width, len(images) * views, size)
             table = sent(host, images.device)
         elif working:
@@ -348,6 +335,7 @@ class Synthesizer(nn.Module):
             host = self._draw(images, number, category, host=True, orders=asked)
             table = host.to(images.device, non_blocking=images.is_cuda)
         else:
+            controlling.examined(self._scope, control, images)
             table = images.new_zeros((len(images), width), dtype=torch.float32)
             host = torch.zeros(table.shape, dtype=torch.float32, device="cpu")
         planes, confined = self._binding.planes(images, foreground, slots, working)
@@ -385,7 +373,7 @@ class Synthesizer(nn.Module):
         if working and beside:
             call = pictures.Call(images, table, host, planes, read, confined, laws, self.backend)
             beside, tables = self._modalities(
-                beside, call, drawn, params or number, category, asked
+                beside, call, drawn, number or params, category, asked
             )
         if real is not None or known is not None:
             drawn, flag, kind = united(drawn, flag, kind, real, known, len(self.kinds) - 1)
@@ -442,32 +430,6 @@ class Synthesizer(nn.Module):
         wanted = self.foreground is not None and self.foreground.by_category
         return named(category, rows, self.categories) if wanted else None
 
-    def _transformed(
-        self, images: Tensor, number: tuple[Tensor, Tensor], category: Any = None,
-        seed: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """The images after ``normal_transform``; ``seed`` is ours where it is not our own."""
-        transform: Any = self.normal_transform
-        if isinstance(transform, Synthesizer):
-            index, state = number
-            # Its own seed, moved as ours was if a DataLoader worker moved it.
-            moved = state[0] ^ (self._numbering.state[0] if seed is None else seed)
-            theirs = torch.stack([transform._numbering.state[0] ^ moved, state[1]])
-            if transform.normal_transform is not None:
-                images = transform._transformed(images, (index, theirs), category)
-            # As a replay, it works in eval mode too where this synthesizer does.
-            params = transform._drawn(images, (index, theirs), None)
-            return transform(images, index=index, category=category, params=params).image
-        if isinstance(transform, kornia_bridge.Augmentation):
-            return transform.of_samples(images, *number)
-        made = checks.images(transform(images))
-        if len(made) != len(images) or made.device != images.device:
-            raise ValueError(
-                f"normal_transform: expected {len(images)} images on {images.device}, got "
-                f"{len(made)} on {made.device}; transform each image where it is"
-            )
-        return made
-
     def sample(
         self,
         images: Tensor,
@@ -480,9 +442,10 @@ class Synthesizer(nn.Module):
 
         Rows are the batch's, times the views. Arguments are those of the call.
         """
-        number = self._numbering(index, epoch, len(images))
-        orders = controlling.ordered(self._scope, None, number, images)
-        return self._draw(images, number, category, orders=orders)
+        with self._numbering.kept_if_refused():
+            number = self._numbering(index, epoch, len(images))
+            orders = controlling.ordered(self._scope, None, number, images)
+            return self._draw(images, number, category, orders=orders)
 
     def _drawn(self, images: Tensor, number: tuple[Tensor, Tensor], category: Any) -> Params:
         layout = recipe.layout_of(self.laws(images.shape[1], images.dtype))

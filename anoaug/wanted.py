@@ -20,6 +20,8 @@ class Wanted(NamedTuple):
     Attributes:
         size: Area as a share of the image, by sides.
         level: The same by thresholds, which go by the pixels; not the laws' concern.
+        least: Share of what a location leaves of a layer that is above the threshold at least,
+            where no size is asked for; not the laws' concern.
         y0: Box in which the centre lies, in shares of the image; a point is a box without sides.
         x0: See above, likewise the next two.
         y1: See above.
@@ -36,6 +38,7 @@ class Wanted(NamedTuple):
 
     size: Floats
     level: Floats
+    least: Floats
     y0: Floats
     x0: Floats
     y1: Floats

@@ -213,3 +213,63 @@ def test_what_plain_data_cannot_say_is_named() -> None:
         anoaug.create("draem", textures=bank).to_config()
     with pytest.raises(TypeError, match="normal_transform: expected what plain data can say"):
         anoaug.create("cutpaste", normal_transform=lambda x: x).to_config()
+
+
+# ---- set later -----------------------------------------------------------------------------------
+
+LATER: dict[str, Any] = {
+    "label_rule": "changed", "tolerance": 0.4, "min_area": 60, "label": "soft", "clean": "output",
+    "dtype": "float16", "memory_format": "channels_last", "active": "always", "foreground": "otsu",
+    "backend": "torch", "finish": anoaug.finish.Difference("binary"), "validate": True,
+    "p": 0.9, "normal_transform": anoaug.turning.turned((20, 50), seed=3),
+}  # fmt: skip
+
+
+def test_every_setting_is_said_or_fixed() -> None:
+    """Public attributes of an instance can be set and are said, or cannot be set."""
+    synth = anoaug.create("cutpaste", seed=1)
+    public = {name for name in vars(synth) if not name.startswith("_")} - {"training"}
+    assert public == (set(LATER) - {"p"}) | type(synth)._fixed
+
+
+@pytest.mark.parametrize("name", sorted(LATER))
+def test_what_is_set_later_takes_effect_and_is_said(name: str) -> None:
+    synth = anoaug.create("draem", textures=None, seed=4, opacity=0.4)
+    setattr(synth, name, LATER[name])
+    told = synth.to_config()
+    assert name in ("finish", "normal_transform") or told[name] == LATER[name]
+    keywords = {"opacity": 0.4, "p": 0.5, name: LATER[name]}
+    made = anoaug.create("draem", textures=None, seed=4, **keywords)
+    wanted = drawn(made)
+    for one in (synth, anoaug.from_config(json.loads(json.dumps(told)))):
+        for found, value in zip(drawn(one), wanted, strict=True):
+            assert found.dtype == value.dtype and torch.equal(found, value)
+
+
+def test_what_is_set_later_is_checked() -> None:
+    synth = anoaug.create("cutpaste", seed=1)
+    with pytest.raises(ValueError, match="label_rule: expected one of"):
+        synth.label_rule = "changes"
+    with pytest.raises(TypeError, match="finish: expected a callable"):
+        synth.finish = 3
+    assert "label_rule" not in synth.to_config()
+
+
+@pytest.mark.parametrize("name", sorted(anoaug.Synthesizer._fixed))
+def test_what_parts_are_bound_with_stays(name: str) -> None:
+    synth = anoaug.create("cutpaste", seed=1)
+    with pytest.raises(AttributeError, match=f"{name}: expected it as Synthesizer was made"):
+        setattr(synth, name, getattr(synth, name))
+
+
+def test_members_keep_their_own_settings() -> None:
+    synth = anoaug.OneOf({"cutpaste": 1, "cutpaste_scar": 1}, seed=1)
+    for name in ("label", "dtype", "backend", "members", "min_area"):
+        with pytest.raises(AttributeError, match=f"{name}: expected it as OneOf was made"):
+            setattr(synth, name, getattr(synth, name))
+    synth.active, synth.foreground = "always", "otsu"
+    assert_twins(synth)
+    assert synth.to_config()["active"] == "always"
+    copied = copy.deepcopy(synth)
+    copied.active = "train"
+    assert synth.active == "always" and pickle.loads(pickle.dumps(copied)).active == "train"

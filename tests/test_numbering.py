@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import anoaug
 from anoaug.numbering import COUNTER_DOMAIN, Numbering
 
 
@@ -310,3 +311,58 @@ def test_an_epoch_out_of_range_is_refused(epoch: int) -> None:
 def test_a_fractional_epoch_is_refused() -> None:
     with pytest.raises((TypeError, ValueError), match="epoch: expected an integer"):
         Numbering(0).set_epoch(1.5)  # type: ignore[arg-type]
+
+
+# ---- refused calls -------------------------------------------------------------------------------
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "control": {"control": {"shape": "crack"}},
+    "length": {"control": {"size": torch.full((3,), 0.1)}},
+    "category": {"category": ["nut", "bolt"]},
+    "foreground": {"foreground": torch.ones(2, 1, 5, 5, dtype=torch.uint8)},
+    "mask": {"mask": torch.ones(2, 1, 5, 5, dtype=torch.uint8)},
+    "label": {"label": torch.ones(3, dtype=torch.int64)},
+    "slots": {"slots": {"what": torch.ones(2, 1, 24, 24)}},
+    "extra": {"extra": {"depth": torch.ones(2, 1, 5, 5)}},
+}
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_refused_call_numbers_nothing(what: str, several: bool) -> None:
+    """What comes after it is what would have come without it."""
+    images = torch.full((2, 3, 24, 24), 9, dtype=torch.uint8)
+    donors = anoaug.DonorBank.from_tensors(images + 90, categories=["nut", "nut"])
+    keywords: dict[str, Any] = {"donors": donors, "seed": 3, "p": 1.0}
+    made = anoaug.OneOf({"fpi": 1}, **keywords) if several else anoaug.create("fpi", **keywords)
+    before = made.get_extra_state()
+    with pytest.raises((TypeError, ValueError)):
+        made(images, **REFUSED[what])
+    assert made.get_extra_state() == before
+    made(images)
+    assert made.get_extra_state()["counter"] == before["counter"] + 2
+    with pytest.raises(ValueError):
+        made.sample(images, category="bolt")
+    assert made.get_extra_state()["counter"] == before["counter"] + 2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_wrong_control_is_refused_in_eval_mode_too(several: bool) -> None:
+    images = torch.full((2, 3, 24, 24), 9, dtype=torch.uint8)
+    keywords: dict[str, Any] = {"seed": 3, "p": 1.0}
+    names = ("cutpaste", "cutpaste_union")
+    made = anoaug.OneOf(dict.fromkeys(names, 1), **keywords) if several else anoaug.create(
+        names[1], **keywords)  # fmt: skip
+    made.eval()
+    for control, message in (
+        ({"shape": "crack"}, "shape does not apply"),
+        ({"kind": "cutpast"}, "'cutpast' is unknown"),
+        ({"size": torch.full((3,), 0.1)}, "expected one value per sample, 2, got 3"),
+        ({"location": torch.ones(2, 1, 5, 5)}, "expected a map of"),
+        ({"siz": 0.1}, "siz"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            made(images, control=control)
+    out = made(images, control={"size": 0.1})
+    assert torch.equal(out.image, images) and not out.label.any()
+    assert made.get_extra_state()["counter"] == 0

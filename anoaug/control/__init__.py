@@ -6,7 +6,7 @@ do, ``orders`` makes numbers of it, which laws read beside their draws (:mod:`an
 and opacities that reach a difference.
 """
 
-from .orders import Orders, names_of, ordered, refuse_beside_params, tiled
+from .orders import Orders, examined, names_of, ordered, refuse_beside_params, tiled
 from .request import Control, as_control
 from .scope import Scope, weighed
 from .settle import pending, settled
@@ -16,6 +16,7 @@ __all__ = [
     "Orders",
     "Scope",
     "as_control",
+    "examined",
     "names_of",
     "ordered",
     "pending",

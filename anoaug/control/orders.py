@@ -18,6 +18,9 @@ from .scope import Scope
 Number = tuple[Tensor, Tensor]  # sample indices, and (seed, epoch)
 
 _NONE = float("nan")
+# Where a place is asked for and no size, so much of it is above the threshold at least: what noise
+# covers of an image. Less may be nothing, and the place would stay normal.
+_LEAST = 0.05
 # Area of the disc about a point in which a mask without a box lies: in sizes, or of the image.
 _ROOM, _USUAL = 4.0, 0.1
 _MASK = 0xFFFFFFFF
@@ -33,12 +36,14 @@ class Orders(NamedTuple):
             its middle (0: the box); NaN: none. None where there is none for any.
         variation: What ``sigma`` counts in; of a OneOf one for each member.
         pixels: Whether something is left to do once there are pixels: a threshold, a difference.
+        seeks: Whether masks of noise have to be found in a place.
     """
 
     matrix: Tensor
     within: Tensor | None = None
     variation: Any = None
     pixels: bool = False
+    seeks: bool = False
 
     def take(self, rows: Any) -> Orders:
         """The orders of some rows: indices, a slice or a boolean mask."""
@@ -111,10 +116,23 @@ def ordered(scope: Scope, given: Any, number: Number, images: Tensor) -> Orders 
     by_threshold = torch.tensor(
         [*scope.thresholds, *[False] * (MAX_LAYERS - scope.copies)], device="cpu"
     )
+    sought = by_threshold & columns["size"].isnan() & ~columns["y0"].isnan()
+    columns["least"] = torch.where(sought, _LEAST, _NONE)
     columns["level"] = torch.where(by_threshold, columns["size"], _NONE)
     columns["size"] = torch.where(by_threshold, _NONE, columns["size"])
     matrix = torch.stack([columns[name] for name in COLUMN], 2)
-    return Orders(matrix, within, control.variation, scope.waits(control))
+    return Orders(matrix, within, control.variation, scope.waits(control), scope.seeks(control))
+
+
+def examined(scope: Scope, given: Any, images: Tensor) -> None:
+    """Refuse what :func:`ordered` would, in a call that draws nothing.
+
+    Raises:
+        TypeError, ValueError: As there.
+    """
+    if given is not None:
+        none = torch.zeros(len(images), dtype=torch.int64, device="cpu")
+        ordered(scope, given, (none, none.new_zeros(2)), images)
 
 
 def drawn(name: str, number: Number) -> Tensor:

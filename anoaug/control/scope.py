@@ -119,6 +119,11 @@ class Scope:
         reached = control.strength is not None and (control.unit or "weight") != "weight"
         return reached or (control.size is not None and any(self.thresholds))
 
+    def seeks(self, control: Control) -> bool:
+        """Whether masks of noise have to be found in a place, where no size is asked for."""
+        free = control.size is None or isinstance(control.size, Tensor)
+        return control.location is not None and free and any(self.thresholds)
+
     def _shapes(self, layers: Sequence[Layer]) -> tuple[tuple[str, ...], list[list[int]]]:
         banks: list[Any] = [_shapes_of(layer) for layer in layers]
         if not all(bank is not None and bank.categories for bank in banks):
@@ -199,7 +204,10 @@ class Scope:
 
 
 _CENTRED = "the mask's centre lies there, moved into the image where it fits"
-_CONFINED = "the mask is confined to the box, or to a disc about the point"
+_CONFINED = (
+    "the mask is confined to the box, or to a disc about the point; without a size the threshold "
+    "of noise sinks where less than a twentieth of the place would be inside"
+)
 _WEIGHED = (
     "weight of the source; or a mean difference inside the mask, also in units of the product's "
     "own variation, by scaling that weight"

@@ -65,6 +65,14 @@ def settled(
     if within is not None:
         call = confined(call, sent(within, call.images.device))
     if orders is None or not orders.pixels:
+        if orders is not None and orders.seeks:
+            table = torch.ops.anoaug.shifted(
+                call.images, call.table, list(call.planes), list(call.tensors), call.laws,
+                call.foreground, call.backend, orders.matrix,
+            )  # fmt: skip
+            call = dataclasses.replace(call, table=table)
+            if table.device.type == "cpu":
+                call = dataclasses.replace(call, host=table)
         return call, computed(call, binding)
     return pictures.untraced(_by_pixels)(call, binding, changed, orders)
 
@@ -81,10 +89,7 @@ def computed(call: Call, binding: Binding) -> list[Tensor]:
 def _by_pixels(
     call: Call, binding: Binding, changed: bool, orders: Orders
 ) -> tuple[Call, list[Tensor]]:
-    call = dataclasses.replace(call, table=call.table.clone())
-    for number, layer in enumerate(call.recipe.layers):
-        if any(step.part.shifts is not None for step in layer.mask):  # type: ignore[attr-defined]
-            _sized(call, layer, orders.matrix[:, number, COLUMN["level"]])
+    call = dataclasses.replace(call, table=_shifted(call, orders.matrix))
     if call.images.device.type == "cpu":
         call = dataclasses.replace(call, host=call.table)
     targets = orders.matrix[:, 0, COLUMN["difference"] : COLUMN["sigma"] + 1]
@@ -94,6 +99,36 @@ def _by_pixels(
         if call.images.device.type == "cpu":
             call = dataclasses.replace(call, host=call.table)
     return call, computed(call, binding)
+
+
+def _shifted(call: Call, matrix: Tensor) -> Tensor:
+    """The call's table with thresholds that leave masks as large as is asked for."""
+    call = dataclasses.replace(call, table=call.table.clone())
+    for number, layer in enumerate(call.recipe.layers):
+        if any(step.part.shifts is not None for step in layer.mask):  # type: ignore[attr-defined]
+            size, least = (matrix[:, number, COLUMN[name]] for name in ("level", "least"))
+            _sized(call, layer, size, least)
+    return call.table
+
+
+def _shifted_op(
+    images: Tensor, table: Tensor, planes: list[Tensor], tensors: list[Tensor], laws: str,
+    foreground: int, backend: str, matrix: Tensor,
+) -> Tensor:  # fmt: skip
+    call = Call(images, table, table, planes, tensors, foreground, laws, backend)
+    return _shifted(call, matrix)
+
+
+# One op for torch.compile, which cannot follow which rows are asked for.
+_library = torch.library.Library("anoaug", "FRAGMENT")
+_library.define(
+    "shifted(Tensor images, Tensor table, Tensor[] planes, Tensor[] tensors, str laws, "
+    "int foreground, str backend, Tensor matrix) -> Tensor"
+)
+_library.impl("shifted", torch.no_grad()(_shifted_op), "CompositeExplicitAutograd")
+torch.library.register_fake(
+    "anoaug::shifted", lambda images, table, *others: torch.empty_like(table)
+)
 
 
 # ---- regions -------------------------------------------------------------------------------------
@@ -120,27 +155,37 @@ def confined(call: Call, within: Tensor) -> Call:
 # ---- size by threshold ---------------------------------------------------------------------------
 
 
-def _sized(call: Call, layer: PlacedLayer, size: Tensor) -> None:
-    """Shift thresholds in the table so that masks have a size, float64 ``[rows]`` on the host."""
-    asked = ~size.isnan()
-    if call.images.device.type == "cpu":
+def _sized(call: Call, layer: PlacedLayer, size: Tensor, least: Tensor) -> None:
+    """Shift thresholds in the table so that masks have a size, or cover the least of their place.
+
+    Both are float64 ``[rows]`` on the host; NaN where not asked for.
+    """
+    asked = ~(size.isnan() & least.isnan())
+    device, pixels = call.images.device, call.images.shape[2] * call.images.shape[3]
+    if device.type == "cpu":
         table = call.table
         asked &= (table[:, ACTIVE] > 0) & (table[:, layer.gate] > 0)
     rows = asked.nonzero()[:, 0]  # host: orders live there
     if not len(rows):
         return
-    pixels = call.images.shape[2] * call.images.shape[3]
-    count = torch.round(size[rows] * pixels).clamp(1, pixels).to(torch.int64)
-    rows = pictures.rows_on(rows.tolist(), call.images.device)  # host: likewise
-    shift = shifts(levels(call, layer, rows), count)
+    there = pictures.rows_on(rows.tolist(), device)  # host: likewise
+    count = torch.round(size[rows].nan_to_num(nan=1.0) * pixels).clamp(1, pixels).to(torch.int64)
+    count, share = (sent(value, device) for value in (count, least[rows]))
+    level = levels(call, layer, there)
+    free = ~share.isnan()
+    room = (level > -torch.inf).sum(1)
+    enough = torch.ceil(share.nan_to_num(nan=0.0) * room).clamp(min=1).to(torch.int64)
+    shift = shifts(level, torch.where(free, enough, count), free)
+    there_already = free & ((level > 0).sum(1) >= enough)
+    shift = torch.where(there_already, 0.0, shift)
     signs = polarities([step.part for step in layer.mask])  # type: ignore[misc]
     for step, sign in zip(layer.mask, signs, strict=True):
         part: Any = step.part
         if part.shifts is not None:
             names = list(part.columns(call.recipe.laws.channels))
             column = step.offset + names.index(part.shifts[0])
-            moved = call.table[rows, column] + (sign * part.shifts[1]) * shift
-            call.table[rows, column] = moved
+            moved = call.table[there, column] + (sign * part.shifts[1]) * shift
+            call.table[there, column] = moved
 
 
 def levels(call: Call, layer: PlacedLayer, rows: Tensor) -> Tensor:
@@ -185,7 +230,7 @@ def _field(call: Call, layer: PlacedLayer, step: Placed, table: Tensor) -> Tenso
     return field.flatten(1)
 
 
-def shifts(level: Tensor, count: Tensor) -> Tensor:
+def shifts(level: Tensor, count: Tensor, at_least: Tensor | None = None) -> Tensor:
     """What to add to levels so that so many pixels are above 0: their quantile, float32 ``[b]``.
 
     Pixels at inf are inside whatever is added, those at -inf never. Of equal levels all are inside
@@ -193,7 +238,8 @@ def shifts(level: Tensor, count: Tensor) -> Tensor:
 
     Args:
         level: float32 ``[b, N]``.
-        count: int64 ``[b]`` on the host, 1 to N.
+        count: int64 ``[b]`` on the host, 1 to N, or on the levels' device.
+        at_least: bool ``[b]`` there: where equal levels are inside though fewer came nearer.
     """
     total = level.shape[1]
     finite = level.isfinite()
@@ -215,7 +261,8 @@ def shifts(level: Tensor, count: Tensor) -> Tensor:
     last = last[:, 0]
     below = torch.where(below.isfinite(), below, last - 1.0)
     above = torch.where(above.isfinite(), above, last + 1.0)
-    other = torch.where((within - count).abs() <= (count - beyond).abs(), below, above)
+    nearer = (within - count).abs() <= (count - beyond).abs()
+    other = torch.where(nearer if at_least is None else nearer | at_least, below, above)
     return torch.where(some, -(last + 0.5 * (other - last)), 0.0)
 
 

@@ -69,6 +69,12 @@ class _Bound:
         good = good.all(1, keepdim=True).to(torch.uint8)
         return (part if low == 0 else wide - low), good
 
+    def over(self, value: Tensor, laws: str) -> str:
+        """The laws of its columns, over those of the image."""
+        low, high = self.look.span(value.dtype)
+        channels = value.shape[1] if self.look.channels is None else len(self.look.channels)
+        return f"{recipe.specialise(self.text, channels, high - low)}\n{laws}"
+
     def _part(self, value: Tensor) -> Tensor:
         """The channels to change."""
         if self.look.channels is None:
@@ -144,6 +150,15 @@ class Modalities:
             name: _Bound(name, look, layers, kinds, called, primary) for name, look in looks.items()
         }
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._bound
+
+    def read(self, name: str, value: Tensor, laws: str) -> tuple[str, int, tuple[str, ...]]:
+        """Layout, width and banks of a modality's table, over an image's laws."""
+        bound = self._bound[name]
+        text = bound.over(value, laws)
+        return recipe.layout_of(text), recipe.width_of(text), bound.binding.digests
+
     def checked(self, extra: Any, images: Tensor, params: Params | None) -> dict[str, Tensor]:
         """The modalities of a call, refused where they do not fit.
 
@@ -218,9 +233,7 @@ class Modalities:
             if views > 1:
                 value, units = value.repeat(views, 1, 1, 1), units.repeat(views, 1, 1, 1)
                 good = None if good is None else good.repeat(views, 1, 1, 1)
-            low, high = bound.look.span(value.dtype)
-            text = recipe.specialise(bound.text, units.shape[1], high - low)
-            text = f"{text}\n{call.laws}"
+            text = bound.over(value, call.laws)
             own = _drawn(bound, text, units, how, category, orders)
             params[name] = own
             painted = _rendered(bound, text, units, good, call, own.table, inside)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batch import AnomalyBatch
+from ..batch import AnomalyBatch, Brought
 
 # Filled on first use: Dynamo would trace through functools.lru_cache, and says so.
 _LEFT_OUT: list[Callable[..., AnomalyBatch]] = []
@@ -20,8 +20,9 @@ def left_out() -> Callable[..., AnomalyBatch]:
     How many rows each member gets is known when they are drawn.
     """
 
-    def call(synth: Any, images: Tensor, arguments: dict[str, Any]) -> AnomalyBatch:
-        return synth._call(images, **arguments)
+    def call(synth: Any, images: Tensor, brought: Brought) -> AnomalyBatch:
+        with synth._numbering.kept_if_refused():
+            return synth._call(images, brought)  # type: ignore[no-any-return]
 
     if not _LEFT_OUT:
         # Not a decorator: that would import all of Dynamo, and Triton, with anoaug.

@@ -134,14 +134,15 @@ def joined(
     matrix = torch.full((rows, MAX_LAYERS, len(COLUMN)), float("nan"), **like)
     within = torch.full((rows, 5), float("nan"), **like)
     variation: list[Any] = [None] * members
-    pixels, confined = False, False
+    pixels, seeks, confined = False, False, False
     for k, place, orders in some:
         matrix[place] = orders.matrix  # type: ignore[union-attr]
         variation[k] = orders.variation  # type: ignore[union-attr]
         pixels |= orders.pixels  # type: ignore[union-attr]
+        seeks |= orders.seeks  # type: ignore[union-attr]
         if orders.within is not None:  # type: ignore[union-attr]
             within[place], confined = orders.within, True  # type: ignore[union-attr]
-    return Orders(matrix, within if confined else None, tuple(variation), pixels)
+    return Orders(matrix, within if confined else None, tuple(variation), pixels, seeks)
 
 
 def share(

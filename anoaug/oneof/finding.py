@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import checks
 from ..batch import AnomalyBatch, Params
+from ..normals import transformed
 from ..rows import put, sent, taken
 from ..synthesizer import Synthesizer
 
@@ -51,7 +52,8 @@ def objects(
 
 def with_places(member: Any, params: Params, rows: Any, out: AnomalyBatch) -> Params:
     """The params with some rows as a member left them, whose pixels decided on something."""
-    if not member._binding.seeking and (params.orders is None or not params.orders.pixels):
+    orders = params.orders
+    if not (member._binding.seeking or (orders is not None and (orders.pixels or orders.seeks))):
         return params
     table, found = params.table.clone(), out.params.table
     table[rows, : found.shape[1]] = found.to(table.device)
@@ -65,7 +67,7 @@ def moved(
     """The images after ``normal_transform``, and after those of members where they have one."""
     if one.normal_transform is not None:
         checks.left_behind(**planes)
-        images = one._transformed(images, number, category)
+        images = transformed(one, images, number, category)
     index, state = number
     made = images
     for k in choice.unique().tolist():  # host: the choice lives there
@@ -79,7 +81,7 @@ def moved(
         # As with our seed, from which a worker's may differ.
         theirs = one._categories[k][one._binding.category(category, len(images))[rows]]
         numbered = (index[rows], state)
-        turned = member._transformed(own, numbered, theirs, one._numbering.state[0])
+        turned = transformed(member, own, numbered, theirs, one._numbering.state[0])
         if turned.shape != own.shape or turned.dtype != own.dtype:
             raise ValueError(
                 f"normal_transform: expected {list(own.shape)} {own.dtype} of it, got "

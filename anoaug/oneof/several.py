@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import checks, foregrounds, recipe
-from ..batch import AnomalyBatch, Params, united
-from ..binding import Layer, named
-from ..control import Control, Orders, refuse_beside_params
-from ..masks import Everywhere
+from ..batch import AnomalyBatch, Brought, Params, united
+from ..control import Orders, refuse_beside_params
 from ..rows import put, sent, taken, with_rows
-from ..sources import Constant
-from ..synthesizer import NormalTransform, Synthesizer
 from . import controlled
+from .beside import Beside
+from .choosing import Choosing
 from .compiling import left_out
 from .finding import moved, objects, with_places
-from .members import SETTINGS, check_alike, check_foregrounds, check_member, layout_of
+from .members import layout_of
 
 # What members find in the images, among what calls bring.
 _FOUND = "found foreground"
@@ -28,244 +25,57 @@ _FOUND = "found foreground"
 _PORTION = 1 << 20
 
 
-class Several(Synthesizer):
+class Several(Choosing):
     """Base of synthesizers that hand each sample to one of their members.
 
     A row is, bit for bit, what its member alone makes of the sample with this one's seed and p. A
     call copies one table and launches one render for each member that has rows in the batch, over
     those rows (on the CPU in portions that stay in the cache); members with the same parts and
-    banks share a launch, whatever their ranges. Rows are gathered before and put back after, on the
-    device. Which launches there are depends on what is chosen, hence ``torch.compile`` leaves the
-    call out of its graph (and refuses ``fullgraph=True``), and ``capture`` is refused.
+    banks share a launch, whatever their ranges, in calls without further modalities (``extra``).
+    Rows are gathered before and put back after, on the device. Which launches there are depends on
+    what is chosen, hence ``torch.compile`` leaves the call out of its graph (and refuses
+    ``fullgraph=True``), and ``capture`` is refused.
 
-    A subclass has a method ``_choose``.
-
-    Args:
-        names: What the members are called.
-        members: Ready ones, from :func:`anoaug.oneof.members.make`. One that has members itself
-            chooses among them for the samples it gets.
-        p: As in Synthesizer, likewise the others.
-
-    Attributes:
-        members: The members as Synthesizers, those of members one after another;
-            :attr:`Params.choice` counts them.
-        names: The names.
-        kinds: ``"normal"``, the members' kinds, ``"given"``.
+    Members get the tensors of a call that they need. A control has to apply to every member
+    (``controls``), and every member that may have rows has to know the modalities.
     """
-
-    def __init__(
-        self, names: Sequence[str], members: Sequence[Synthesizer], *, p: float, seed: int | None,
-        name: str, active: str, normal_transform: NormalTransform | None,
-        foreground: foregrounds.ForegroundLike | None, validate: bool,
-    ) -> None:  # fmt: skip
-        flat: list[Synthesizer] = []
-        parts: list[tuple[int, Several | None]] = []
-        every: list[str] = []
-        for one, member in zip(names, members, strict=True):
-            inside = member if isinstance(member, Several) else None
-            parts.append((len(flat), inside))
-            flat += [member] if inside is None else inside._within()
-            every += [one] * (len(flat) - len(every))
-        for one, member in zip(every, flat, strict=True):
-            check_member(one, member, self._moves)
-        check_alike(every, flat)
-        check_foregrounds(every, flat, foreground is not None, normal_transform is not None)
-        # A layer that is never drawn: what it brings is the handling of settings, seed and state.
-        super().__init__(
-            Layer(Everywhere(), Constant()), p=p, seed=seed, name=name, active=active,
-            normal_transform=normal_transform, foreground=foreground, validate=validate,
-            backend=flat[0].backend,
-            **{setting: getattr(flat[0], setting) for setting in SETTINGS},
-        )  # fmt: skip
-        # A tuple, so that they are no submodules: seed, epoch and mode are this module's.
-        self.members = tuple(flat)
-        self.names = tuple(names)
-        self._parts = tuple(parts)
-        self.layers = tuple(layer for member in flat for layer in member.layers)
-        kinds = dict.fromkeys(kind for member in flat for kind in member.kinds[1:-1])
-        self.kinds = ("normal", *kinds, "given")
-        self._bind()
-        self._lookups: dict[torch.device, Tensor] = {}
-        self.p = p
-
-    # Whether members may transform their own normal images.
-    _moves = False
-
-    def _bind(self) -> None:
-        """What calls may bring, of all members together, and each member's share in it."""
-        every = [member._binding for member in self.members]
-        ours = self._binding
-        ours.slots = tuple(dict.fromkeys(name for m in self.members for name in m.slots))
-        ours.digests = tuple(name for each in every for name in each.digests)
-        ours.categories = tuple(sorted({name for each in every for name in each.categories}))
-        # Of our categories as numbers into each member's, -1 where it has none.
-        numbers = [{name: n for n, name in enumerate(each.categories)} for each in every]
-        rows = [[known.get(name, -1) for name in ours.categories] for known in numbers]
-        # The last place answers for our own -1.
-        self._categories = [torch.tensor([*row, -1], device="cpu") for row in rows]
-        # Donors' objects by the same rule are found once for all.
-        for each in every:
-            each.objects = every[0].objects
-
-    def warmup(
-        self,
-        shape: Sequence[int],
-        dtype: torch.dtype = torch.uint8,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """As of a Synthesizer, for every member."""
-        for member in self.members:
-            member.warmup(shape, dtype, device)
-
-    def _within(self) -> list[Synthesizer]:
-        """The members, as those of another: what they had in common is their own."""
-        if self.normal_transform is not None:
-            raise ValueError(
-                f"members: expected none with a normal_transform, got {self.name}; give "
-                "normal_transform= to what it is a member of"
-            )
-        for member in self.members:
-            member.foreground = member.foreground or self.foreground
-        return list(self.members)
-
-    @property
-    def p(self) -> float:
-        """P(anomalous) per sample; may be set at any time."""
-        return self._p
-
-    @p.setter
-    def p(self, value: float) -> None:
-        self._p = checks.probability("p", value)
-        for member in self.members:
-            member.p = self._p
-
-    # ---- the choice ------------------------------------------------------------------------------
-
-    def _choose(
-        self, index: Tensor, state: Tensor, names: list[str] | None = None,
-        allowed: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Which of ``self.names`` each sample gets, int64 ``[B]`` on the host.
-
-        Args:
-            index: Sample indices, int64 ``[B]``.
-            state: Seed and epoch, int64 ``[2]``.
-            names: The samples' categories, "" where unknown; None where the call brought none.
-            allowed: bool ``[B, names]``: which of them each sample may get; None: any.
-        """
-        raise NotImplementedError(f"{type(self).__name__}: expected a method _choose, got none")
-
-    def _chosen(
-        self, index: Tensor, state: Tensor, names: list[str] | None, allowed: Tensor | None = None
-    ) -> Tensor:
-        """Which of ``self.members`` each sample gets: chosen here, then by members that choose."""
-        part = self._choose(index, state, names, allowed)
-        choice = torch.tensor([first for first, _ in self._parts], device="cpu")[part]
-        for number, (first, inside) in enumerate(self._parts):
-            rows = (part == number).nonzero()[:, 0]  # host: the choice lives there
-            if inside is not None and len(rows):
-                theirs = names and [names[row] for row in rows.tolist()]  # host: likewise
-                choice[rows] = first + inside._chosen(index[rows], state, theirs)
-        return choice
-
-    # Odds by which samples get members, where kinds may choose among them.
-    _odds_of_names: tuple[float, ...] = ()
-
-    def _asked(self, control: Any, number: tuple[Tensor, Tensor]) -> controlled.Asked:
-        """What a call asks of the members."""
-        firsts = [first for first, _ in self._parts] + [len(self.members)]
-        parts = [self.members[a:b] for a, b in zip(firsts, firsts[1:], strict=False)]
-        kinds = self.kinds[1:-1] if self._odds_of_names else ()
-        return controlled.Asked(parts, self.names, kinds, control, number, self._odds_of_names)
-
-    @property
-    def controls(self) -> dict[str, str]:
-        """Which fields of a :class:`anoaug.Control` apply to all members, and how."""
-        kinds = self.kinds[1:-1] if self._odds_of_names else ()
-        return controlled.controls_of(self.members, controlled.targets(self.names, kinds))
-
-    @property
-    def shapes(self) -> tuple[str, ...]:
-        """Names of the kinds of shape, where all members have the same."""
-        return self.members[0].shapes if "shape" in self.controls else ()
-
-    def _drawable(self) -> set[int]:
-        """Members that need what calls bring, whether they get rows or not."""
-        return set()
-
-    @property
-    def _by_category(self) -> bool:
-        """Whether the samples' categories are asked for."""
-        finders = [self.foreground, *(member.foreground for member in self.members)]
-        inside = any(part is not None and part._by_category for _, part in self._parts)
-        return inside or any(one is not None and one.by_category for one in finders)
-
-    def _named(self, category: Any, rows: int) -> list[str] | None:
-        """Names of the samples' categories, where they are asked for."""
-        return named(category, rows, self.categories) if self._by_category else None
 
     # ---- the call --------------------------------------------------------------------------------
 
-    def forward(
-        self,
-        images: Tensor,
-        *,
-        index: Tensor | Sequence[int] | None = None,
-        epoch: int | None = None,
-        category: Any = None,
-        foreground: Tensor | None = None,
-        slots: dict[str, Tensor] | None = None,
-        mask: Tensor | None = None,
-        label: Tensor | None = None,
-        extra: Mapping[str, Tensor] | None = None,
-        control: Control | Mapping[str, Any] | None = None,
-        params: Params | None = None,
-    ) -> AnomalyBatch:
-        """Synthesise anomalies on a batch; see :meth:`anoaug.Synthesizer.forward`.
+    def _compiled(self, images: Tensor, brought: Brought) -> AnomalyBatch:
+        return left_out()(self, images, brought)
 
-        Members get the tensors that they need. Further modalities (``extra``) are refused. A
-        control has to apply to every member (``controls``).
-        """
-        if extra:
-            raise ValueError(
-                f"extra: expected none with a {type(self).__name__}, got {sorted(extra)}; call a "
-                "Synthesizer, with choose='one' for several kinds of anomaly"
-            )
-        call = {
-            "index": index, "epoch": epoch, "category": category, "foreground": foreground,
-            "slots": slots, "mask": mask, "label": label, "control": control, "params": params,
-        }  # fmt: skip
-        if torch.compiler.is_compiling():
-            return left_out()(self, images, call)
-        return self._call(images, **call)
-
-    def _call(
-        self, images: Tensor, index: Any, epoch: int | None, category: Any,
-        foreground: Tensor | None, slots: dict[str, Tensor] | None, mask: Tensor | None,
-        label: Tensor | None, control: Any, params: Params | None,
-    ) -> AnomalyBatch:  # fmt: skip
+    def _call(self, images: Tensor, brought: Brought, number: Any = None) -> AnomalyBatch:
+        index, epoch, category, foreground, slots, mask, label, extra, control, params = brought
         checks.images(images)
         self._check_content(images)
         names = self._named(category, len(images))
-        playing: set[int] = set()
-        host = None
+        playing, host = set[int](), None
         if params is not None:
             refuse_beside_params(control)
             params = self._accepted(params, images)
         elif self.training or self.active == "always":
             number = self._numbering(index, epoch, len(images))
             asked = self._asked(control, number)
-            choice = self._chosen(*number, names, asked.allowed)
+            choice = self._chosen(number[0], number[1], names, asked.allowed)
             playing = self._drawable()
-            planes = {"mask": mask, "foreground": foreground, "slots": slots}
+            planes = {"mask": mask, "foreground": foreground, "slots": slots, "extra": extra}
             images = moved(self, images, number, choice, category, planes)
             params, host = self._drawn_twice(images, number, category, choice, asked)
+        else:
+            self._examine(control, images)
         if params is not None:
             playing |= set(params.choice.tolist())  # type: ignore[union-attr]  # host: it lives there
         if foreground is None and self.foreground is not None and params is not None:
             foreground = self.foreground(images, index, names)
         given = dict(slots or {}) | ({} if foreground is None else {"foreground": foreground})
         self._check_given(images, given, playing)
+        beside = None
+        if extra is not None:
+            every = playing or set(range(len(self.members)))
+            replayed = params if number is None else None
+            beside = Beside(self.members, every, extra, images, replayed)
+            beside.number = number
         real = None if mask is None else checks.plane("mask", mask, images)
         known = None if label is None else checks.row_vector("label", label, len(images))
         if params is None or not len(images):
@@ -273,12 +83,27 @@ class Several(Synthesizer):
             out = self.members[0](images, **self._passed(0, given))
             out = out._replace(params=self._untouched(images) if params is None else params)
         else:
-            out = self._rendered(images, params, host, given, index, names)
+            out = self._rendered(images, params, host, given, index, names, beside, category)
+        extras = {}
+        if beside is not None:
+            extras = beside.extras
+            made = beside.modalities if params is not None else None
+            out = out._replace(params=out.params._replace(modalities=made))
         drawn, flag, kind = out.mask, out.label, out.kind
         if real is not None or known is not None:
             drawn, flag, kind = united(drawn, flag, kind, real, known, len(self.kinds) - 1)
         clean = images if self.clean == "input" else out.clean
-        return AnomalyBatch(out.image, drawn, flag, kind, clean, out.params, {})
+        return AnomalyBatch(out.image, drawn, flag, kind, clean, out.params, extras)
+
+    def _examine(self, control: Any, images: Tensor) -> None:
+        """Refuse, in a call that draws nothing, a control that would be refused in another."""
+        if control is None:
+            return
+        rows = torch.arange(len(images), device="cpu")
+        number = (rows, rows.new_zeros(2))
+        asked = self._asked(control, number)
+        for k in self._drawable() or range(len(self.members)):
+            asked.of_member(self.members[k], rows, number, images)
 
     def _check_given(self, images: Tensor, given: dict[str, Tensor], playing: set[int]) -> None:
         """Refuse what no member knows, and the lack of what one may need."""
@@ -373,8 +198,11 @@ class Several(Synthesizer):
 
     # ---- the launches ----------------------------------------------------------------------------
 
-    def _launches(self, choice: Tensor, images: Tensor) -> list[tuple[int, Tensor]]:
-        """Members to launch with their rows; of those that read tables alike, the first."""
+    def _launches(self, choice: Tensor, images: Tensor, apart: bool) -> list[tuple[int, Tensor]]:
+        """Members to launch with their rows; of those that read tables alike, the first.
+
+        Unless they are to be kept apart.
+        """
         groups: dict[Any, list[int]] = {}
         for k in choice.unique().tolist():  # host: choice lives there
             member = self.members[k]
@@ -386,7 +214,7 @@ class Several(Synthesizer):
             rule = finder and (not member._binding.seeking or finder.rule)
             found = [id(labels.find) for labels in member._binding.finders.values()]
             alike = (
-                own, layout, member.slots, member.label_rule, member.backend, rule,
+                apart and k, own, layout, member.slots, member.label_rule, member.backend, rule,
                 foregrounds.hashable(member.finish), *found, *map(id, banks),
                 member.control and id(member.control.variation),
             )  # fmt: skip
@@ -396,18 +224,23 @@ class Several(Synthesizer):
 
     def _rendered(
         self, images: Tensor, params: Params, host: Tensor | None, given: dict[str, Tensor],
-        index: Any, names: list[str] | None,
+        index: Any, names: list[str] | None, beside: Beside | None, category: Any,
     ) -> AnomalyBatch:  # fmt: skip
         """The batch with each row from its member; ``host`` is the table where it was drawn."""
         choice: Any = params.choice
         if "foreground" not in given:
             found = objects(self.members, images, choice, index, names)
             given = given if found is None else {**given, _FOUND: found}
-        launches = self._launches(choice, images)
+        launches = self._launches(choice, images, beside is not None)
+        known = None if beside is None else self._binding.category(category, len(images))
         if len(launches) == 1:
             k = launches[0][0]
             table = self._table_for(k, params.table, host)
-            out = self._launched(k, images, params, table, slice(None), given, index)
+            everyone = slice(None)
+            more = self._more(beside, known, k, everyone, everyone)
+            out = self._launched(k, images, params, table, everyone, given, index, more)
+            if beside is not None:
+                beside.keep(everyone, out)
             params = with_places(self.members[k], params, slice(None), out)
             kind = self._kinds_of(out.kind, sent(choice, images.device))
             return out._replace(kind=kind, params=params._replace(orders=None))
@@ -426,7 +259,10 @@ class Several(Synthesizer):
             part = {name: taken(given[name], rows) for name in wanted}
             table = self._table_for(k, params.table, host)
             table = taken(table, rows if table is params.table else here)
-            out = self._launched(k, taken(images, rows), params, table, here, part, own)
+            more = self._more(beside, known, k, here, rows)
+            out = self._launched(k, taken(images, rows), params, table, here, part, own, more)
+            if beside is not None:
+                beside.keep(rows, out)
             params = with_places(self.members[k], params, rows, out)
             fields: Any = out[: 5 if self.clean == "output" else 4]
             whole = whole or [with_rows(field, len(images)) for field in fields]
@@ -442,7 +278,7 @@ class Several(Synthesizer):
 
     def _launched(
         self, k: int, images: Tensor, params: Params, table: Tensor, rows: Any,
-        given: dict[str, Tensor], index: Any,
+        given: dict[str, Tensor], index: Any, more: dict[str, Any],
     ) -> AnomalyBatch:  # fmt: skip
         """What member ``k`` makes of these rows."""
         member = self.members[k]
@@ -452,9 +288,20 @@ class Several(Synthesizer):
             recipe.layout_of(laws),
             member._binding.digests,
             tuple(images.shape[2:]),
+            modalities=more.pop("modalities", None),
             **controlled.share(params.orders, params.within, member, k, rows),
         )
-        return member(images, index=index, params=own, **self._passed(k, given))
+        number = more.pop("number", None)
+        brought = Brought(index=index, params=own, **more, **self._passed(k, given))
+        return member._call(images, brought, number)
+
+    def _more(
+        self, beside: Beside | None, known: Tensor | None, k: int, here: Any, there: Any
+    ) -> dict[str, Any]:
+        """Of a call with modalities, what member ``k`` takes beside its rows."""
+        if beside is None:
+            return {}
+        return {**beside.of_rows(k, here, there), "category": self._categories[k][known[here]]}  # type: ignore[index]
 
     def _kinds_of(self, kind: Tensor, choice: Tensor) -> Tensor:
         """Kinds as the chosen members number them in our numbers."""

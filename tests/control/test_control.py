@@ -14,6 +14,7 @@ import anoaug
 from anoaug import blends, masks, recipe, sources
 from anoaug.control import settle
 from anoaug.control.scope import polarities
+from anoaug.masks import content
 from anoaug.wanted import COLUMN
 from tests.control.making import SIDE, B, areas, called, centres, everywhere, images, method
 
@@ -147,6 +148,37 @@ def test_a_disc_about_a_point_has_room_for_the_size() -> None:
     assert (areas(out) - 0.05).abs().max() <= 1.5 / SIDE**2
     y, x = torch.nonzero((out.mask > 0).any(0)[0]).T
     assert ((y + 0.5) ** 2 + (x + 0.5) ** 2).max() < (0.25 * SIDE + 4) ** 2 * 1.2
+
+
+SOUGHT = [(0.3, 0.7), (0.05, 0.5), (0.55, 0.1, 0.75, 0.3)]
+
+
+@pytest.mark.parametrize("where", SOUGHT)
+@pytest.mark.parametrize("name", ["draem", "glass_las", "smai"])
+def test_where_a_place_is_asked_for_there_is_an_anomaly(name: str, where: Any) -> None:
+    """As drawn where the noise covers enough of it, else as much as it covers of an image."""
+    many, free, forced = images().repeat(8, 1, 1, 1), 0, 0
+    call: dict[str, Any] = {"index": range(len(many)), "epoch": 0}
+    out = method(name)(many, control={"location": where}, **call)
+    plain = method(name)(many, **call).mask > 0
+    assert out.label.all()
+    y, x = (torch.arange(SIDE) + 0.5)[:, None], torch.arange(SIDE) + 0.5
+    if len(where) == 2:
+        inside = (y - where[0] * SIDE) ** 2 + (x - where[1] * SIDE) ** 2 <= 0.1 * SIDE**2 / torch.pi
+    else:
+        inside = content.boxed(torch.tensor([where], dtype=torch.float64), (SIDE, SIDE))[0]
+    least = 0.05 * inside.sum()
+    for mask, drawn in zip(out.mask[:, 0] > 0, plain[:, 0] & inside, strict=True):
+        assert mask.sum() >= 0.9 * least
+        if drawn.sum() > 1.2 * least:
+            free += 1
+            assert (mask != drawn).sum() <= 8  # of the place's edge
+        elif drawn.sum() < 0.8 * least:
+            forced += 1
+            assert mask.sum() > drawn.sum() and not mask[~inside].sum() > 8
+    assert free and (forced or name == "smai")
+    again = method(name)(many, params=out.params)
+    assert torch.equal(again.image, out.image) and torch.equal(again.mask, out.mask)
 
 
 def test_a_location_outside_the_foreground_leaves_samples_clean() -> None:
@@ -371,6 +403,22 @@ def test_what_needs_no_pixels_compiles_whole(name: str) -> None:
     index = torch.arange(B)
     plain = synth(images(), index=index, epoch=0)
     traced = compiled(images(), index=index, epoch=0)
+    assert torch.equal(plain.image, traced.image) and torch.equal(plain.mask, traced.mask)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [True, False])
+def test_noise_that_is_sought_in_a_place_compiles_whole(point: bool) -> None:
+    where = torch.tensor([[0.3, 0.7], [0.1, 0.1]]).repeat(B // 2, 1)
+    where = where if point else torch.cat([where, where + 0.1], 1)
+    where[1] = torch.nan
+    synth = method("glass_las", control=None)
+
+    def call(batch: torch.Tensor, place: torch.Tensor) -> anoaug.AnomalyBatch:
+        return synth(batch, index=torch.arange(B), epoch=0, control=anoaug.Control(location=place))
+
+    plain = call(images(), where)
+    traced = torch.compile(call, fullgraph=True, backend="eager")(images(), where)
     assert torch.equal(plain.image, traced.image) and torch.equal(plain.mask, traced.mask)
 
 

@@ -4,81 +4,37 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import anoaug
-from anoaug import Layer, Synthesizer, TextureBank, modalities, ops
-from anoaug.blends import Feather, Hard, Opacity
+from anoaug import Layer, Synthesizer, modalities
+from anoaug.blends import Feather, Hard
 from anoaug.masks import Given, Perlin, Rectangle
 from anoaug.masks.patches import ObjectPatch
 from anoaug.modalities import Depth, Infrared, Modality, XRay
-from anoaug.sources import BatchDonor, Constant, Noise, Own, Texture
+from anoaug.sources import BatchDonor, Constant, Noise, Own
+from tests.modalities.sensors import (
+    BANK,
+    BATCH,
+    EXTRA,
+    IMAGES,
+    changed,
+    make,
+    painted,
+    same,
+    sensors,
+)
 from tests.recipes import (
-    DTYPES,
-    LAYOUTS,
     RECIPES,
     assert_same,
     bits,
     calls,
-    channels_last,
     pictures,
     small_box,
 )
-
-BATCH = 6
-IMAGES = pictures(batch=BATCH)
-BANK = TextureBank.from_tensors(pictures(batch=4, size=(24, 31)))
-LOOKS = {
-    "rgb": Modality(),
-    "noise": Modality(Noise(), Opacity((0.2, 0.9))),
-    "uv": Modality(Constant((0.5, 1.0)), Feather(0.2, 1.0, "add")),
-}
-
-
-def sensors(batch: int = BATCH, size: Any = IMAGES.shape[2:]) -> dict[str, Tensor]:
-    """A tensor of every kind for the known names and for LOOKS."""
-    return {
-        "depth": 0.2 + 0.5 * pictures(torch.float32, batch, 1, size),
-        "ir": (pictures(torch.uint16, batch, 1, size).to(torch.int32) // 2).to(torch.uint16),
-        "xray": 20 + pictures(torch.uint8, batch, 2, size) // 2,
-        "rgb": pictures(torch.uint8, batch, 3, size),
-        "noise": channels_last(pictures(torch.float16, batch, 4, size)),
-        "uv": pictures(torch.bfloat16, batch, 1, size) / 4,
-    }
-
-
-EXTRA = sensors()
-
-
-def make(name: str = "layers", **keywords: Any) -> Synthesizer:
-    keywords = {"p": 0.8, "seed": 5, "modalities": LOOKS, **keywords}
-    return Synthesizer(*RECIPES[name](3), **keywords)
-
-
-def painted(look: Any, value: Tensor, mask: Any = None, **keywords: Any) -> Any:
-    """What a look makes of a tensor under rectangles, and the batch."""
-    batch, _, *size = value.shape
-    layer = Layer(small_box() if mask is None else mask, Noise())
-    synth = Synthesizer(layer, p=1.0, seed=1, modalities={"it": look}, **keywords)
-    out = synth(pictures(batch=batch, size=size), extra={"it": value})
-    return out.extras["it"], out
-
-
-def changed(after: Tensor, before: Tensor) -> Tensor:
-    """Where some channel's bits differ, bool ``[B, 1, H, W]``."""
-    return (bits(after) != bits(before)).any(1, keepdim=True)
-
-
-def same(first: anoaug.AnomalyBatch, second: anoaug.AnomalyBatch) -> bool:
-    return first.extras.keys() == second.extras.keys() and all(
-        torch.equal(bits(first.extras[name]), bits(second.extras[name])) for name in first.extras
-    )
-
 
 # ---- geometry ------------------------------------------------------------------------------------
 
@@ -266,197 +222,6 @@ def test_inputs_stay_and_empty_batches_pass() -> None:
     assert all(none.extras[n].shape == EXTRA[n][:0].shape for n in EXTRA)
 
 
-# ---- looks ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("kind", "signs"), [("dent", {1.0}), ("bump", {-1.0}), ("both", {1.0, -1.0})]
-)
-def test_depth_is_in_units_of_the_range(kind: str, signs: set[float]) -> None:
-    """From 400 to 800 mm, 5 to 10 % are 20 to 40 mm at the deepest pixel."""
-    before = torch.full((60, 1, 24, 24), 600.0)
-    after, _ = painted(Depth((0.05, 0.1), kind, range=(400, 800)), before)
-    moved = (after - before).flatten(1)
-    deepest = moved.abs().amax(1)
-    assert 20 - 1e-3 <= deepest.min() < 23 and 37 < deepest.max() <= 40 + 1e-3
-    assert {float(s) for s in torch.where(moved.sum(1) > 0, 1.0, -1.0).unique()} == signs
-
-
-def test_xray_multiplies() -> None:
-    before = torch.full((60, 1, 24, 24), 0.5)
-    after, _ = painted(XRay((0.2, 0.4), "dense", width=1), before)
-    ratio = (after / before).flatten(1).amin(1)
-    assert 0.6 - 1e-5 <= ratio.min() < 0.63 and 0.77 < ratio.max() <= 0.8 + 1e-5
-    after, _ = painted(XRay(0.4, "void", width=1), before)
-    assert torch.equal(after[after != 0.5], torch.full_like(after[after != 0.5], 0.7))
-
-
-def test_infrared_is_hottest_in_the_mask() -> None:
-    before = torch.zeros(20, 1, 64, 64, dtype=torch.uint16)
-    after, out = painted(Infrared(0.5), before)
-    heat = after.to(torch.float32).flatten(1)
-    assert torch.allclose(heat.amax(1), torch.tensor(0.5 * 65535), atol=1.0)
-    assert out.mask.flatten(1).gather(1, heat.argmax(1, keepdim=True)).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_untouched_pixels_keep_their_bits(dtype: torch.dtype) -> None:
-    values = pictures(dtype, 4, 1, (40, 30))
-    span = (-50.0, 0.9) if dtype.is_floating_point else (30, 200)
-    after, out = painted(Depth(0.3, range=span), values)
-    wide = values.to(torch.float32)
-    apart = (wide < torch.tensor(span[0]).to(dtype)) | (wide > torch.tensor(span[1]).to(dtype))
-    moved = changed(after, values)
-    assert moved.any() and not (moved & ((out.mask == 0) | apart)).any()
-    new = after.to(torch.float32)[moved]
-    assert span[0] <= new.min() and new.max() <= span[1] + 4e-3
-
-
-def test_holes_and_what_is_no_number_stay() -> None:
-    values = torch.full((4, 1, 40, 40), 0.5)
-    values[..., ::3, :] = 0.0
-    values[..., 1::3, ::2] = float("nan")
-    values[..., 5, :] = float("inf")
-    after, out = painted(Depth(0.3), values, Perlin((0, 1), -9.0))
-    plain = values == 0.5
-    assert torch.equal(changed(after, values), plain & (out.mask > 0))
-    assert torch.equal(bits(after[~plain]), bits(values[~plain]))
-
-
-def test_twelve_bits() -> None:
-    values = torch.randint(0, 4096, (8, 1, 32, 32), dtype=torch.int32).to(torch.uint16)
-    after, _ = painted(XRay((0.9, 1.0), "void", range=(0, 4095)), values)
-    moved = changed(after, values)
-    assert moved.any() and int(after.to(torch.int32).max()) == 4095
-
-
-def test_channels() -> None:
-    points = torch.rand(4, 3, 32, 32) * 2 - 0.5
-    after, out = painted(Depth(0.2, range=(-0.5, 1.5), channels=(2,)), points)
-    assert torch.equal(bits(after[:, :2].contiguous()), bits(points[:, :2].contiguous()))
-    assert torch.equal(after[:, 2:] != points[:, 2:], out.mask > 0)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 16])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
-def test_any_number_of_channels(channels: int, dtype: torch.dtype) -> None:
-    """In the image, and in a modality, on the CPU's driver as in the reference."""
-    images = pictures(dtype, 3, channels, (30, 40))
-    layers = [Layer(small_box(), Own(place="elsewhere")), Layer(Perlin(), Noise(), Opacity())]
-    both = []
-    for backend in ("auto", "torch"):
-        synth = Synthesizer(
-            *layers, p=1.0, seed=2, backend=backend, clean="output", modalities={"it": Modality()}
-        )
-        both.append(synth(images, extra={"it": images.flip(1), "xray": images}))
-    assert_same(*both)
-    assert same(*both) and changed(both[0].image, images).any()
-    assert changed(both[0].extras["it"], images.flip(1)).any()
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_memory_formats(name: str) -> None:
-    extra = {one: LAYOUTS[name](EXTRA[one]) for one in ("depth", "rgb", "noise")}
-    out, plain = make()(IMAGES, extra=extra), make()(IMAGES, extra=EXTRA)
-    for one in extra:
-        assert torch.equal(bits(out.extras[one].contiguous()), bits(plain.extras[one].contiguous()))
-    last = name == "channels_last"
-    assert out.extras["rgb"].is_contiguous(memory_format=torch.channels_last) == last
-
-
-def test_a_bank_serves_grey_modalities() -> None:
-    layer = Layer(Rectangle(), Texture(BANK), Hard())
-    synth = Synthesizer(layer, p=1.0, seed=0, modalities={"grey": Modality()})
-    before = pictures(batch=BATCH, channels=1)
-    out = synth(IMAGES, extra={"grey": before})
-    assert changed(out.extras["grey"], before).any()
-
-
-def test_a_bank_of_the_image_may_not_fit_a_modality_that_does_not_read_it() -> None:
-    layer = Layer(Rectangle(), Texture(BANK), Hard())
-    synth = Synthesizer(layer, p=1.0, seed=0, modalities={"uv": Modality(Noise())})
-    before = pictures(batch=BATCH, channels=5)
-    assert changed(synth(IMAGES, extra={"uv": before}).extras["uv"], before).any()
-
-
-def test_computed_sources() -> None:
-    """A modality's picture is computed from the modality: a twin drawn together becomes equal."""
-    kornia = pytest.importorskip("kornia.augmentation")
-    blur = kornia.RandomGaussianBlur((5, 5), (2, 3), p=1.0)
-    layer = Layer(small_box(), anoaug.sources.Kornia(blur))
-    for together in (True, False):
-        twin = {"twin": Modality(together=together)}
-        synth = Synthesizer(layer, p=1.0, seed=0, modalities=twin)
-        out = synth(IMAGES, extra={"twin": IMAGES})
-        assert torch.equal(out.extras["twin"], out.image) == together
-        moved = changed(out.extras["twin"], IMAGES)
-        assert moved.any() and not (moved & (out.mask == 0)).any()
-        again = synth(IMAGES, extra={"twin": IMAGES}, params=out.params)
-        assert torch.equal(again.extras["twin"], out.extras["twin"])
-
-
-# ---- backends ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_cpu_driver_equals_the_reference(name: str) -> None:
-    more = calls(name, IMAGES)
-    fast = make(name)(IMAGES, extra=EXTRA, **more)
-    assert same(fast, make(name, backend="torch")(IMAGES, extra=EXTRA, **more))
-
-
-@pytest.mark.triton_interpreter
-@pytest.mark.parametrize("name", ["cutpaste", "feather", "layers"])
-def test_the_interpreter_equals_the_reference(name: str, poisoned: None) -> None:
-    if ops.triton_trouble() is not None or not ops.interpreting():
-        pytest.skip("needs Triton's interpreter")
-    images, extra = IMAGES[:2], sensors(2)
-    extra.pop("uv")  # to bfloat16 it truncates
-    ours = make(name, backend="triton", p=1.0)(images, extra=extra)
-    assert same(ours, make(name, backend="torch", p=1.0)(images, extra=extra))
-
-
-@pytest.mark.slow  # Numba takes some twenty seconds for each pair of dtypes, once
-def test_the_compiled_driver_equals_the_reference() -> None:
-    pytest.importorskip("numba")
-    extra = {"depth": pictures(channels=1, batch=BATCH), "ir": pictures(batch=BATCH)}
-    ours = make(backend="compiled")(IMAGES, extra=extra)
-    assert same(ours, make(backend="torch")(IMAGES, extra=extra))
-
-
-@pytest.fixture
-def counter() -> Iterator[Any]:
-    testing = pytest.importorskip("torch._dynamo.testing", exc_type=ImportError)
-    torch._dynamo.reset()
-    yield testing.CompileCounterWithBackend("aot_eager")
-    torch._dynamo.reset()
-
-
-@pytest.mark.slow
-def test_compiles_into_one_graph(counter: Any) -> None:
-    synth, eager = make(), make()
-    ours = torch.compile(synth, fullgraph=True, backend=counter)
-    for _ in range(3):
-        assert same(ours(IMAGES, extra=EXTRA), eager(IMAGES, extra=EXTRA))
-    assert counter.frame_count == 1
-
-
-@pytest.mark.gpu
-def test_the_device_equals_the_reference_and_does_not_wait() -> None:
-    images, extra = IMAGES.cuda(), {name: value.cuda() for name, value in EXTRA.items()}
-    index = {"index": range(BATCH), "epoch": 0}
-    synth = make()
-    synth(images, extra=extra, **index)  # looks at the values, and compiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        ours = synth(images, extra=extra, **index)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    true = make(backend="torch")(IMAGES, extra=EXTRA, **index)
-    for name in EXTRA:
-        assert torch.equal(bits(ours.extras[name].cpu()), bits(true.extras[name]))
-
-
 # ---- refusals ------------------------------------------------------------------------------------
 
 WRONG_CALLS: dict[str, tuple[Any, str]] = {
@@ -512,8 +277,6 @@ def test_other_refusals() -> None:
         painted(Depth(channels=(2,)), EXTRA["depth"])
     with pytest.raises(ValueError, match="extra: expected none together with normal_transform"):
         make(normal_transform=lambda x: x.flip(3))(IMAGES, extra=EXTRA)
-    with pytest.raises(ValueError, match="expected none with a OneOf"):
-        anoaug.OneOf({"cutpaste": 1})(IMAGES, extra={"depth": EXTRA["depth"]})
 
 
 @pytest.mark.parametrize(
