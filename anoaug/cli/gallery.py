@@ -9,12 +9,21 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .. import __version__, methods
+from .. import __version__, checks, methods
 from ..banks import Bank, DonorBank, TextureBank, imagefolder
 from ..gallery.cards import GAIN, method_cards
 from ..gallery.page import html_path, page, write
 from .arguments import Commands, listed, whole
-from .pictures import DEMO_IMAGES, bar, demo_crops, demo_images, device_of, found, read
+from .pictures import (
+    DEMO_IMAGES,
+    DEMO_SURFACES,
+    bar,
+    demo_crops,
+    demo_images,
+    device_of,
+    found,
+    read,
+)
 
 _DONORS = 32  # at most, from each folder
 
@@ -36,6 +45,9 @@ def register(commands: Commands) -> None:
         help="side that images are brought to (%(default)s)")  # fmt: skip
     add("--resize", metavar="RULE", default="stretch",
         help="stretch, or crop to the centre (%(default)s)")  # fmt: skip
+    add("--surface", metavar="NAME[,NAME...]", type=listed,
+        help="what the images show, so that only methods that suit it are drawn; of "
+        f"{', '.join(methods.SURFACES)}")  # fmt: skip
     add("--textures", metavar="FOLDER", type=Path, help="texture images; procedural without")
     add("--donors", metavar="FOLDER", type=Path,
         help="normal images that methods take patches from; the given ones without")  # fmt: skip
@@ -53,6 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     device, _ = device_of(arguments.device, arguments.backend)
     if arguments.demo == bool(arguments.paths):
         raise ValueError("gallery: expected a folder or images, or --demo; give one of the two")
+    surfaces = arguments.surface
+    for surface in surfaces or ():
+        checks.one_of("--surface", surface, methods.SURFACES)
+    if arguments.demo and surfaces:
+        raise ValueError("gallery: expected --surface with images of yours, got it with --demo")
     rule = imagefolder.Rule((arguments.size, arguments.size), 3, arguments.resize)
     if arguments.demo:
         labels, images = list(DEMO_IMAGES), demo_images(arguments.size)
@@ -67,19 +84,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.donors is not None:
         categories = None
 
+    known = DEMO_SURFACES if arguments.demo else surfaces and [surfaces] * len(images)
     facts = [
         f"seed {arguments.seed}",
         f"{arguments.size} x {arguments.size} pixels",
         f"textures: {arguments.textures.name}" if arguments.textures else "procedural textures",
         f"donors: {_whose(arguments)}",
         "every image anomalous, else with published defaults",
+        *(["each method on the surfaces that it suits"] if known else []),
         f"difference: of the channel that differs most, times {GAIN}",
     ]
     cards = list(
         bar(
             method_cards(
                 names, images.to(device), labels, banks, seed=arguments.seed,
-                categories=categories, backend=arguments.backend,
+                categories=categories, surfaces=known, backend=arguments.backend,
             ),
             "method",
             len(names),

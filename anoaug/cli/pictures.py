@@ -15,6 +15,8 @@ from .. import checks, doctor
 from ..banks import imagefolder
 
 DEMO_IMAGES = ("brick", "gravel", "grass", "coins")
+# What they show, of methods.SURFACES.
+DEMO_SURFACES = (("texture", "regular texture"), ("texture",), ("texture",), ("object",))
 
 T = TypeVar("T")
 

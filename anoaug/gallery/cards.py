@@ -96,6 +96,7 @@ def method_cards(
     *,
     seed: int = 0,
     categories: Sequence[str] | None = None,
+    surfaces: Sequence[Sequence[str]] | None = None,
     backend: str | None = None,
 ) -> Iterator[Card]:
     """Cards of image methods with their published defaults, each image anomalous, one by one.
@@ -111,11 +112,13 @@ def method_cards(
             method that needs another gets a card without pictures that says so.
         seed: Of the synthesizers.
         categories: Per image, that of its donors where the bank has categories.
+        surfaces: Per image, what it shows, of :data:`anoaug.methods.SURFACES`: a method is drawn on
+            images of a surface that it suits; None: on all.
         backend: As for every method.
 
     Raises:
-        ValueError: An unknown method, labels that do not fit the images, or images that a method
-            refuses; the message names it.
+        ValueError: An unknown method or surface, labels or surfaces that do not fit the images, or
+            images that a method refuses; the message names it.
     """
     checks.images(images)
     if len(labels) != len(images) or len(images) == 0:
@@ -123,6 +126,7 @@ def method_cards(
             f"labels: expected a name for each of 1 or more images, got {len(labels)} names and "
             f"{len(images)} images"
         )
+    known = _known(surfaces, len(images))
     before = [_photo("normal", label, image) for label, image in zip(labels, viz.pixels(images),
                                                                      strict=True)]  # fmt: skip
     for name in names:
@@ -132,18 +136,43 @@ def method_cards(
             note = f"Not drawn: it needs {' and '.join(lacking)}, which was not given."
             yield _told(method, (), note)
             continue
+        suits = set(method.surfaces)
+        keep = [n for n, shown in enumerate(known) if shown is None or not suits.isdisjoint(shown)]
+        if not keep:
+            note = f"Not drawn: it suits {' and '.join(method.surfaces)}, which no image shows."
+            yield _told(method, (), note)
+            continue
         keywords: dict[str, Any] = {
             keyword: bank
             for keyword, bank in banks.items()
             if keyword in method.needs or (keyword == "textures" and keyword in method.defaults())
         }
         synth = methods.create(name, p=1.0, seed=seed, backend=backend, **keywords)
-        call = {"category": categories} if categories is not None and synth.categories else {}
+        call = {}
+        if categories is not None and synth.categories:
+            call["category"] = [categories[n] for n in keep]
+        # Numbered as among all, so that an image has the same anomaly whatever is left out.
+        own = ([labels[n] for n in keep], [before[n] for n in keep], keep)
         try:
-            rows = _drawn(synth, images, labels, before, call)
+            rows = _drawn(synth, images[keep] if len(keep) < len(images) else images, *own, call)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: {error}") from error
         yield _told(method, rows, "")
+
+
+def _known(surfaces: Sequence[Sequence[str]] | None, count: int) -> Sequence[Sequence[str] | None]:
+    """The surfaces of each image, or None for each."""
+    if surfaces is None:
+        return [None] * count
+    if len(surfaces) != count:
+        raise ValueError(
+            f"surfaces: expected those of each of {count} images, got {len(surfaces)}; () for an "
+            "image on which nothing is to be drawn"
+        )
+    for one in surfaces:
+        for surface in one:
+            checks.one_of("surfaces", surface, methods.SURFACES)
+    return surfaces
 
 
 # ---- facts ---------------------------------------------------------------------------------------
@@ -221,11 +250,12 @@ def _drawn(
     images: Tensor,
     labels: Sequence[str],
     before: Sequence[Picture],
+    index: Sequence[int],
     call: Mapping[str, Any],
 ) -> tuple[Row, ...]:
     rows: dict[int, Row] = {}
     for epoch in range(DRAWS):
-        batch = synth(images, index=range(len(images)), epoch=epoch, **call)
+        batch = synth(images, index=index, epoch=epoch, **call)
         shows = batch.extras.get("source_row")
         sources = list(range(len(batch.image))) if shows is None else shows.tolist()
         views: dict[int, list[int]] = {}

@@ -22,6 +22,10 @@ from .inputs import STAND_INS
 
 FAMILIES = ("self-contained", "external", "inpainting")
 
+# What methods are for: grain without objects, a pattern that repeats, things on a ground, things
+# that are at the same place in every image.
+SURFACES = ("texture", "regular texture", "object", "aligned object")
+
 # What the mask of a method marks.
 MASKS = {
     "defect": "an anomaly that a detector is to find",
@@ -57,7 +61,7 @@ class Method:
         matches: Whether the paper or which code is matched where the two disagree.
         deviations: Where this implementation differs from what it matches.
         defects: Kinds of real defect it resembles.
-        surfaces: Surfaces it suits.
+        surfaces: Surfaces it suits, of :data:`SURFACES`.
         needs: What it cannot do without, such as ``"textures"``.
         mask: What its mask marks: a ``"defect"``, or a ``"corruption"``: pixels hidden for a
             network to fill in. Rows of the latter have label 1 and the method's kind, which then
@@ -113,6 +117,8 @@ def method(
     hands on to the Synthesizer.
     """
     one_of("mask", mask, tuple(MASKS))
+    for surface in surfaces:
+        one_of("surfaces", surface, SURFACES)
 
     def register(build: Callable[..., Synthesizer]) -> Callable[..., Synthesizer]:
         made = Method(

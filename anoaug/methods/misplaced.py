@@ -27,7 +27,7 @@ def _synthesizer(
     matches=CHOSEN,
     deviations=(FOUND, CHANGED),
     defects=("misplaced part", "misalignment", "loose component"),
-    surfaces=("object", "texture"),
+    surfaces=("object", "regular texture"),
 )
 def displaced(
     *,
@@ -71,7 +71,7 @@ def displaced(
     matches=CHOSEN,
     deviations=(FOUND, CHANGED),
     defects=("rotated part", "wrong orientation", "misalignment"),
-    surfaces=("object", "texture"),
+    surfaces=("object", "regular texture"),
 )
 def rotated(
     *,
@@ -109,7 +109,7 @@ def rotated(
     matches=CHOSEN,
     deviations=(FOUND, CHANGED),
     defects=("additional part", "foreign object", "double placement"),
-    surfaces=("object", "texture"),
+    surfaces=("object", "regular texture"),
 )
 def extra(
     *,
@@ -152,7 +152,7 @@ def extra(
     matches=CHOSEN,
     deviations=(FOUND, CHANGED),
     defects=("swapped parts", "wrong order", "broken pattern"),
-    surfaces=("object", "texture"),
+    surfaces=("object", "regular texture"),
 )
 def swapped(
     *,

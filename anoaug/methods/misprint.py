@@ -18,7 +18,7 @@ from .missing import CHANGED, CHOSEN, DEFECTS
     matches=CHOSEN,
     deviations=(CHANGED,),
     defects=("misprint", "faded print", "double print", "smeared ink", "colour misregistration"),
-    surfaces=("object", "texture"),
+    surfaces=("object", "regular texture"),
 )
 def misprint(
     *,

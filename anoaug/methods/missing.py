@@ -38,7 +38,7 @@ def where(component: str | None) -> masks.Mask:
     ),
     deviations=(FOUND, CHANGED),
     defects=("missing part", "missing component", "hole in a pattern"),
-    surfaces=("texture", "object"),
+    surfaces=("object", "regular texture"),
 )
 def missing(
     *,

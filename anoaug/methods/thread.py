@@ -22,7 +22,7 @@ from .missing import CHANGED, CHOSEN, DEFECTS
         CHANGED,
     ),
     defects=("missing thread", "double thread", "thin thread", "broken pattern", "missing line"),
-    surfaces=("texture",),
+    surfaces=("regular texture",),
 )
 def thread(
     *,

@@ -140,13 +140,12 @@ def joined(
         A picture like them, rounded half up.
     """
     coarse = smoothed(structure, scale, least)
-    fine = detail.to(torch.float32) - smoothed(detail, scale, least)
+    fine = smoothed(detail, scale, least).neg_().add_(detail.to(torch.float32))
     factor = sent(torch.from_numpy(gain.astype(np.float32)), coarse.device)
-    out = coarse + fine * factor[:, None, None, None]
-    out = out.clamp(0.0, peak)
-    return (out if structure.dtype.is_floating_point else torch.floor(out + 0.5)).to(
-        structure.dtype
-    )
+    out = fine.mul_(factor[:, None, None, None]).add_(coarse).clamp_(0.0, peak)
+    if not structure.dtype.is_floating_point:
+        out = out.add_(0.5).floor_()
+    return out.to(structure.dtype)
 
 
 def smoothed(picture: Tensor, scale: npt.NDArray[np.float64], least: float = 0.0) -> Tensor:
@@ -167,14 +166,16 @@ def smoothed(picture: Tensor, scale: npt.NDArray[np.float64], least: float = 0.0
     side = min(height, width)
     # Whole numbers in float64, so that no order of additions matters. Fractions are powers of two.
     unit = _WHITE / (checks.PEAKS.get(picture.dtype, 0.0) + 1.0)
-    values = torch.floor(picture.to(torch.float64) * unit + 0.5)
+    values = picture.to(torch.float64).mul_(unit)
+    if picture.dtype.is_floating_point:  # others are whole already
+        values = values.add_(0.5).floor_()
     step = _step(least * side, side)
     right, below = -width % step, -height % step
     if right or below:
         values = functional.pad(values, (0, right, 0, below))
     if step > 1:
         values = functional.avg_pool2d(values, step, divisor_override=1)
-        values = torch.floor(values / step**2 + 0.5)
+        values = values.div_(step**2).add_(0.5).floor_()
     # What pooling and interpolation smooth is theirs.
     square = (scale * side) ** 2 - ((step * step - 1) / 12 + step * step / 6 if step > 1 else 0.0)
     sigma = np.sqrt(np.maximum(square, 0.0)) / step
@@ -186,7 +187,7 @@ def smoothed(picture: Tensor, scale: npt.NDArray[np.float64], least: float = 0.0
         # Contiguous: as it comes from the products it would be copied to and fro.
         values = functional.interpolate(values.contiguous(), scale_factor=step, mode="bilinear")
         values = values[:, :, step : step + height, step : step + width]
-    return (values / unit).to(torch.float32)
+    return values.div(unit).to(torch.float32)
 
 
 def _step(sigma: float, side: int) -> int:
@@ -210,10 +211,10 @@ def _weighted(
     matrix = weights[:, (place[:, None] - place[rim : rim + size]).abs()][:, None]
     total = matrix.sum(3, keepdim=True) - (1.0 - last) * matrix[..., -1:]
     if axis == 2:
-        made = torch.matmul(matrix, values) / total
+        made = torch.matmul(matrix, values).div_(total)
     else:
-        made = torch.matmul(values, matrix.transpose(2, 3)) / total.transpose(2, 3)
-    return torch.floor(made + 0.5)
+        made = torch.matmul(values, matrix.transpose(2, 3)).div_(total.transpose(2, 3))
+    return made.add_(0.5).floor_()
 
 
 def _portions(rows: list[int], values: int, device: torch.device) -> Iterator[list[int]]:

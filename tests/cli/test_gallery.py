@@ -45,6 +45,14 @@ def test_the_same_arguments_give_the_same_bytes(run, folder: Path, tmp_path: Pat
     assert first == again != other
 
 
+def test_methods_are_drawn_on_surfaces_that_they_suit(run, folder: Path, tmp_path: Path):
+    argv = ("gallery", folder, "-m", "chip,cutout,thread", "--size", 32, "-n", 2)
+    assert run(*argv, "--surface", "texture,regular texture").code == 0
+    text = (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    assert "Not drawn: it suits object, which no image shows." in text
+    assert text.count("<figure>") == 4 and "each method on the surfaces that it suits" in text
+
+
 def test_one_family(run, folder: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(
         methods, "list_methods", lambda family=None: ["cdo", "cutout"] if family else []
@@ -96,6 +104,8 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused(run, folder: Path, tmp
         (("normal", "--family", "outer"), "family: expected one of"),
         (("normal", "--family", "external", "-m", "draem"), "give one of the two"),
         (("normal", "--size", "3"), "whole number from 16"),
+        (("normal", "--surface", "textur"), "did you mean texture"),
+        (("--demo", "--surface", "texture"), "expected --surface with images of yours"),
         (("normal", "--device", "tpu"), "--device: expected"),
         (("normal", "--resize", "tear"), "stretch"),
         (("normal", "--donors", "nowhere"), "nowhere"),

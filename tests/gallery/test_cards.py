@@ -120,6 +120,21 @@ def test_a_refusal_names_the_method(given, banks, monkeypatch) -> None:
         cards(["cutout"], given, banks)
 
 
+def test_images_of_a_surface_that_a_method_does_not_suit_are_left_out(given, banks) -> None:
+    shown = [("texture",), ("object", "regular texture")]
+    thread, chip, cutout = cards(["thread", "chip", "cutout"], given, banks, surfaces=shown)
+    assert [row.label for row in thread.rows] == [row.label for row in chip.rows] == ["b"]
+    assert [row.label for row in cutout.rows] == ["a", "b"]
+    (alone,) = cards(["cutout"], given, banks, surfaces=[(), ("object",)])
+    assert alone.rows == cutout.rows[1:]
+    (none,) = cards(["thread"], given, banks, surfaces=[("texture",), ()])
+    assert none.note == "Not drawn: it suits regular texture, which no image shows."
+    with pytest.raises(ValueError, match="surfaces: expected those of each of 2 images, got 1"):
+        cards(["thread"], given, banks, surfaces=shown[:1])
+    with pytest.raises(ValueError, match="surfaces: .*'wood'"):
+        cards(["thread"], given, banks, surfaces=[("wood",), ()])
+
+
 @pytest.mark.parametrize("labels", [[], ["a"], ["a", "b", "c"]])
 def test_labels_have_to_fit(given, banks, labels: list[str]) -> None:
     with pytest.raises(ValueError, match=rf"got {len(labels)} names and 2 images"):

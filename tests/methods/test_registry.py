@@ -238,6 +238,12 @@ def test_methods_that_hide_pixels_say_that_these_are_no_defects(name: str) -> No
     assert told["family"] == "inpainting" or told["mask"] == "defect"
 
 
+def test_surfaces_are_of_a_kind() -> None:
+    fields = {"family": "external", "paper": "p", "matches": "m", "defects": ()}
+    with pytest.raises(ValueError, match="surfaces: expected one of"):
+        methods.method("weaver", **fields, surfaces=("cloth",))
+
+
 def test_what_a_mask_marks_is_one_of_two() -> None:
     fields = {"family": "inpainting", "paper": "p", "matches": "m", "defects": (), "surfaces": ()}
     with pytest.raises(ValueError, match="mask: expected one of"):

@@ -14,7 +14,7 @@ from ... import checks
 from ...parts import Context, Values, part
 from ...pictures import Computed, Scene
 from ...placing import Range, between
-from ...prepare import dilation, erosion
+from ...prepare import closing, dilation, erosion, opening
 from ...rng import lattice_hash, uniform
 from .components import foreground_of
 from .filling import best_shift
@@ -22,6 +22,8 @@ from .working import columns, edited, grid, share, shifted
 
 _KEY = 2
 _DISCS = 4
+# Specks and holes up to so wide, as a share of the shorter side, have no outline that breaks.
+_GRAIN = 0.03
 
 
 @part
@@ -85,7 +87,10 @@ class Chip(Computed):
                 "foreground: a chip needs it; pass foreground= (B, 1, H, W) at the call"
             )
         inside = thing.to(torch.uint8)
-        centre, found = _on_outline(inside, self._keys(scene, rows))
+        solid = _solid(inside)
+        centre, found = _on_outline(inside, solid, self._keys(scene, rows))
+        # What a threshold has left out within the object breaks off with it.
+        inside = torch.maximum(inside, solid)
         law = columns(scene, rows, _KEY, 3 * _DISCS).view(-1, 3, _DISCS, 1, 1).unbind(1)
         radius, dy, dx = law
         y, x = grid(images)
@@ -108,9 +113,20 @@ class Chip(Computed):
         return columns(scene, rows, 0, 1).contiguous().view(torch.int32).to(torch.int64)
 
 
-def _on_outline(inside: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    """A point of each outline, by random numbers of the pixels: float32 ``[R, 2]``; if any is."""
-    outline = inside * (1 - erosion(inside, 3))
+def _solid(inside: Tensor) -> Tensor:
+    """Objects without holes and specks, uint8 ``[R, 1, H, W]``; those at the edge go on beyond."""
+    size = 2 * round(_GRAIN * min(inside.shape[2:]) / 2) + 1
+    grown = functional.pad(inside.float(), (size,) * 4, mode="replicate").to(inside.dtype)
+    filled = opening(closing(grown, size, "disc"), size, "disc")
+    return filled[..., size:-size, size:-size]
+
+
+def _on_outline(inside: Tensor, solid: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """A point of each outline, by random numbers of the pixels: float32 ``[R, 2]``; if any is.
+
+    The outline is the object's own where it runs along that of what is solid.
+    """
+    outline = inside * (1 - erosion(inside, 3)) * (dilation(solid, 3) - erosion(solid, 3))
     # The image's own edge is no edge of the object.
     outline = functional.pad(outline[..., 1:-1, 1:-1], (1, 1, 1, 1))
     height, width = inside.shape[2:]

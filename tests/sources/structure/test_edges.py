@@ -86,3 +86,17 @@ def test_the_method_finds_the_object_by_rule() -> None:
     assert out.label.float().mean() > 0.8 and not (out.mask * (1 - INSIDE)).any()
     with pytest.raises(ValueError, match="foreground: a chip needs it"):
         anoaug.create("chip", seed=0, p=1.0, foreground=None)(IMAGES)
+
+
+def test_holes_and_specks_of_a_threshold_have_no_outline() -> None:
+    """Dark relief within an object is none of its edge, and breaks off with it."""
+    generator = torch.Generator().manual_seed(2)
+    holes = (torch.rand(12, 1, 100, 120, generator=generator) < 0.04).to(torch.uint8)
+    rough = INSIDE * (1 - holes)
+    rough[..., 5, 5] = rough[..., 90:92, 100] = 1
+    whole, out = (SYNTH(IMAGES, index=range(12), epoch=0, foreground=x) for x in (INSIDE, rough))
+    assert out.label.all() and not (out.mask * (1 - INSIDE)).any()
+    edge = INSIDE * (1 - anoaug.prepare.erosion(INSIDE, 5))
+    assert (out.mask * edge).flatten(1).any(1).all()
+    share = out.mask.flatten(1).sum(1) / whole.mask.flatten(1).sum(1)
+    assert share.min() > 0.4 and share.max() < 2.5
