@@ -44,7 +44,7 @@ class Numbers:
     """Draws block after block in the same memory."""
 
     def __init__(self) -> None:
-        self.lanes = 0
+        self.lanes = -1  # no memory yet, not even for nothing
 
     def gaussians(self, out: Floats, keys: Longs, places: Longs, first: int, planes: bool) -> None:
         """Write normal numbers; see ``Draw``."""

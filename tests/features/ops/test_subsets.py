@@ -47,3 +47,9 @@ def test_of_equal_words_the_first_are_chosen() -> None:
     found = subsets._chosen(words, counts, None)
     expected = by_order(torch.from_numpy(words.astype(np.int64)), torch.from_numpy(counts), None)
     assert torch.equal(found, expected)
+
+
+def test_of_no_image_nothing_is_chosen() -> None:
+    keys = features.keys(3, range(0))
+    assert random_subset(keys, torch.zeros(0, dtype=torch.int64), 9).shape == (0, 9)
+    assert token_select(torch.empty(0, 9, 1), None, keys).shape == (0, 9)
