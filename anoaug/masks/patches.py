@@ -129,7 +129,7 @@ class CutPatch(MaskPart):
         wanted, within = context.wanted, None
         if wanted is not None:
             reach, scale = _as_wanted(reach, scale, wanted.size * (size[0] * size[1]), size)
-            sides = np.stack(wanted[2:6], 1)
+            sides = np.stack([wanted.y0, wanted.x0, wanted.y1, wanted.x1], 1)
             if not np.isnan(sides).all():
                 within = centres(torch.from_numpy(sides), size)
         words = candidates(torch.from_numpy(key.astype(np.int64)), 1, _WORDS)[:, 0]
