@@ -13,8 +13,9 @@ from torch import Tensor
 
 import anoaug
 from anoaug import features, ops, recipe
+from anoaug.wanted import COLUMN
 from tests.features import test_duplicates as duplicates
-from tests.test_ops import render_arguments, sample_arguments
+from tests.test_ops import IMAGES, render_arguments, sample_arguments
 
 PACKAGE = Path(anoaug.__file__).parent
 GENERATOR = torch.Generator().manual_seed(0)
@@ -67,6 +68,14 @@ def field() -> tuple[Any, ...]:
     return ops.sample(*arguments), [], layout, 40, 36, "auto"
 
 
+def shifted() -> tuple[Any, ...]:
+    arguments = sample_arguments("no bytes")
+    matrix = torch.full((len(IMAGES), 2, max(COLUMN.values()) + 1), torch.nan, dtype=torch.float64)
+    matrix[1:, :, COLUMN["level"]] = 0.05
+    table = ops.sample(*arguments)
+    return IMAGES, table, [], arguments[3], arguments[6], -1, "auto", matrix
+
+
 def poisson() -> tuple[Any, ...]:
     images = torch.randint(0, 256, (2, 3, 20, 24), dtype=torch.uint8, generator=GENERATOR)
     weight = torch.zeros(2, 1, 20, 24, dtype=torch.uint8)
@@ -80,6 +89,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "sample": lambda: sample_arguments("no bytes"),
     "render": render_arguments,
     "field": field,
+    "shifted": shifted,
     "poisson": poisson,
     "foreground": finder,
     "ramp": lambda: (PLANES, torch.tensor([2.0, 3.0]), 4),
