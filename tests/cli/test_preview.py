@@ -217,7 +217,7 @@ def test_a_need_that_preview_cannot_meet_is_named(run, folder: Path, monkeypatch
     needy = methods.Method(
         "needy", methods.get("cutpaste").build, "external", "", "", (), (), (), ("bank",)
     )
-    monkeypatch.setitem(methods._METHODS, "needy", needy)
+    monkeypatch.setitem(methods._REGISTRY.methods, "needy", needy)
     result = run("preview", folder, "-m", "needy")
     assert result.code == 2
     assert "needy needs bank" in result.err

@@ -345,7 +345,7 @@ def test_donors_are_the_normal_images_of_the_category(tmp_path: Path, pixels, mo
     method = anoaug.methods.Method(
         "borrowed", borrowed, "external", "", "", (), (), (), ("donors",)
     )
-    monkeypatch.setitem(anoaug.methods._METHODS, "borrowed", method)
+    monkeypatch.setitem(anoaug.methods._REGISTRY.methods, "borrowed", method)
     make(tmp_path / "parts", tmp_path / "out", 12, "borrowed")
     for entry in entries(tmp_path / "out"):
         assert entry["parameters"]["layer0.source.donor.image"].startswith(entry["category"])
@@ -390,6 +390,6 @@ def test_what_a_method_needs_is_asked_for(folder: Path, tmp_path: Path, monkeypa
     needy = anoaug.methods.Method(
         "needy", anoaug.methods.get("cutpaste").build, "external", "", "", (), (), (), ("network",)
     )
-    monkeypatch.setitem(anoaug.methods._METHODS, "needy", needy)
+    monkeypatch.setitem(anoaug.methods._REGISTRY.methods, "needy", needy)
     with pytest.raises(ValueError, match="methods: needy needs network"):
         make(folder, tmp_path / "out", 1, "needy")

@@ -266,10 +266,13 @@ def test_modalities_that_are_not_there_are_refused(batch, words):
         BatchContract(extra="depth").structure(batch, make_synth())
 
 
-def test_a_one_of_refuses_modalities_through_a_loader():
+def test_a_one_of_shows_in_modalities_what_its_member_shows():
     batch = {"image": make_images(), "depth": torch.full((4, 1, SIZE, SIZE), 0.5)}
-    with pytest.raises(ValueError, match=r"extra: expected none with a OneOf, got \['depth'\]"):
-        BatchContract(extra="depth").apply(batch, OneOf({make_synth(): 1}), epoch=0)
+    names = BatchContract(extra="depth")
+    mixed = names.apply(batch, OneOf({make_synth(): 1}, p=1.0, seed=3), epoch=0)
+    changed = (mixed["depth"] != batch["depth"]).any(1, keepdim=True)
+    assert changed.flatten(1).any(1).all()
+    assert torch.equal(changed, changed & (mixed["mask"] > 0))
 
 
 def test_loaders_take_the_names_of_modalities():
