@@ -184,6 +184,20 @@ def test_draem_s_generator_is_swapped_with_its_settings(models: Any, textures: P
         door.accelerate(model)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_are_anomalib_s_both_ways(models: Any, textures: Path) -> None:
+    theirs, ours = models.Draem(dtd_dir=textures), models.Draem(dtd_dir=textures)
+    door.accelerate(ours, seed=0)
+    assert set(ours.state_dict()) == set(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    ours.on_save_checkpoint(checkpoint)
+    assert set(checkpoint["anoaug"]) == {
+        "augmenter.synth._extra_state", "augmenter.fallback._extra_state",
+    }  # fmt: skip
+
+
 def test_dsr_and_supersimplenet(models: Any) -> None:
     holder = nn.Module()
     perlin: Any = pytest.importorskip("anomalib.data.utils.generators.perlin")

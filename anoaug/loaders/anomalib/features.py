@@ -12,6 +12,7 @@ from ...features import attach, attached
 from ...features.functional import annulus_project, ascent_step
 from ...features.hooks import Handle
 from ...features.methods import create as perturbation
+from .states import stateless
 
 
 class SuperSimpleNetGenerator(nn.Module):
@@ -49,6 +50,7 @@ class SuperSimpleNetGenerator(nn.Module):
             "supersimplenet", sigma=noise_std, threshold=threshold, rescue=True, active="always",
             seed=seed, layout="nchw",
         )  # fmt: skip
+        stateless(self)
 
     def forward(self, *args: Any, **keywords: Any) -> tuple[Any, ...]:
         """Perturbed features, masks and labels, in the order of the original."""

@@ -14,6 +14,7 @@ from ...binding import Layer
 from ...functional import perlin
 from ...photometric import RandomOps
 from ...synthesizer import Synthesizer
+from .states import stateless
 
 _CELLS = (0, 5)  # as everywhere in anomalib
 _FINE = (2, 5)  # lattices that never leave a mask empty
@@ -111,6 +112,7 @@ class PerlinAnomalyGenerator(nn.Module):
 
         # Both draw the same samples to be anomalous: that coin has a stream of its own.
         self.synth, self.fallback = synth(_CELLS), synth(_FINE)
+        stateless(self)
 
     @torch.no_grad()
     def forward(self, img: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,6 +157,7 @@ class CutPasteGenerator(nn.Module):
         self.synth = methods.create(
             self.MODES[mode], p=probability, seed=seed, active="always", clean=None, **keywords
         )
+        stateless(self)
 
     def generate(self, image: Tensor) -> Tensor:
         """The image alone."""
@@ -185,6 +188,7 @@ class DsrAnomalyGenerator(nn.Module):
             return Synthesizer(layer, p=p_anomalous, seed=seed, active="always", clean=None)
 
         self.synth, self.fallback = synth(_CELLS), synth(_FINE)
+        stateless(self)
 
     @torch.no_grad()
     def augment_batch(self, batch: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 from ... import ops
 from .features import GlassAscentStep, SuperSimpleNetGenerator
 from .images import DsrAnomalyGenerator, PerlinAnomalyGenerator
+from .states import keep_beside
 
 # The version that was tried; others may have moved what is swapped.
 TESTED = (2, 7)
@@ -25,6 +26,10 @@ def accelerate(model: nn.Module, *, seed: int | None = None) -> dict[str, str]:
     Knows Draem, Glass (also its step of the gradient ascent), Dsr and SuperSimpleNet of anomalib 2;
     DSR's exchange of codes is left, and Dinomaly's dropout, for which torch is faster:
     :class:`DinomalyBottleneck` is put there by hand.
+
+    Checkpoints stay anomalib's: the ``state_dict`` has the keys it had, in both directions. Where a
+    run is in its random numbers goes into Lightning's checkpoints under ``"anoaug"``, so that one
+    that is resumed goes on.
 
     Args:
         model: The Lightning module, before training.
@@ -59,6 +64,7 @@ def accelerate(model: nn.Module, *, seed: int | None = None) -> dict[str, str]:
             f"{type(model).__name__}, which has no generator to swap; put "
             "anoaug.loaders.lightning.AnomalyCallback(synth) among the Engine's callbacks"
         )
+    keep_beside(model)
     return swapped
 
 
