@@ -36,6 +36,11 @@ _let_torchvision_in()
 
 # A test whose parameters name the compiled backend: Numba takes seconds for each signature, once.
 COMPILED = re.compile(r"[\[-]compiled[\]-]")
+# Files of half a minute and more.
+LONG = re.compile(
+    "tests/(compiled|examples|kernels|features/hooks)/|tests/benchmarks/test_run|tests/control/test_re"
+    "|tests/features/test_methods|tests/test_(cpu|finish)|tests/loaders/test_lightning"
+)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,9 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if COMPILED.search(item.nodeid):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
-        # Files with slow tests first: none of them is left for one worker at the end.
-        long = {item.path for item in items if "slow" in item.keywords}
-        items.sort(key=lambda item: item.path not in long)
+        # What takes longest first: none of it is left for one worker at the end.
+        items.sort(key=lambda item: not (COMPILED.search(item.nodeid) or LONG.match(item.nodeid)))
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="needs a CUDA device")

@@ -32,6 +32,7 @@ def assert_clean(out: anoaug.AnomalyBatch, images: torch.Tensor) -> None:
 # ---- a foreground without a pixel ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", anoaug.list_methods())
 def test_every_method_leaves_an_image_of_background_alone_clean(name: str) -> None:
     out = made(name)(IMAGES, foreground=NOTHING)

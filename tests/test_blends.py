@@ -283,6 +283,7 @@ def test_the_cpu_driver_equals_the_reference(blend: blends.Blend, images: torch.
     assert torch.equal(ours.image, truth.image) and torch.equal(ours.mask, truth.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize("images", [IMAGES, FLOATS], ids=["uint8", "float32"])

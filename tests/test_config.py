@@ -43,6 +43,7 @@ def assert_twins(synth: Any, **given: Any) -> Any:
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.list_methods())
 def test_every_method_round_trips(name: str, folder: Path) -> None:
     fact = methods.get(name)

@@ -47,6 +47,7 @@ def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_and_dtype(name: str, dtype: torch.dtype, driver: str) -> None:
@@ -61,6 +62,7 @@ def test_channels(name: str, channels: int, driver: str) -> None:
     assert check(name, pictures(channels=channels), driver).label.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(225, 17), (2, 2), (24, 31), (40, 29)], ids=str)
 @pytest.mark.parametrize("name", RECIPES)
 def test_sizes(name: str, size: tuple[int, int], driver: str) -> None:
@@ -68,6 +70,7 @@ def test_sizes(name: str, size: tuple[int, int], driver: str) -> None:
     check(name, pictures(size=size, batch=3), driver, p=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["draem", "layers"])
 def test_a_large_image(name: str, driver: str) -> None:
     assert check(name, pictures(size=(1000, 700), batch=1), driver, p=1.0).label.all()
@@ -79,6 +82,7 @@ def test_batch_sizes(name: str, batch: int, driver: str) -> None:
     assert len(check(name, pictures(batch=batch), driver).image) == batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["draem", "cutpaste"])
@@ -108,6 +112,7 @@ def test_foreground_confines(name: str, driver: str) -> None:
     assert fast.label.any() and not fast.mask[~inside].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["feather", "layers"])
@@ -115,6 +120,7 @@ def test_label_rules(name: str, dtype: torch.dtype, rule: dict[str, Any], driver
     check(name, pictures(dtype, batch=6), driver, p=1.0, **rule)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [torch.float32, torch.float16, torch.bfloat16, None], ids=str)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("statistics", [STATISTICS, {}], ids=["normalised", "as is"])
@@ -135,6 +141,7 @@ def test_gaussian_noise_within_its_stated_tolerance(driver: str) -> None:
     torch.testing.assert_close(fast.image, true.image, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", DRIVERS)
 @settings(max_examples=40, deadline=None)
 @given(
@@ -199,6 +206,7 @@ INTERPRETED: dict[str, tuple[str, Tensor, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("case", INTERPRETED)
 def test_interpreter(case: str, interpreter: None) -> None:
@@ -206,12 +214,14 @@ def test_interpreter(case: str, interpreter: None) -> None:
     check(name, image, "triton", p=1.0, **keywords)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("given_as", [torch.uint8, torch.float32, torch.bfloat16], ids=str)
 def test_interpreter_given_tensors(given_as: torch.dtype, interpreter: None) -> None:
     assert check("given", pictures(batch=2), "triton", given_as, p=1.0).label.any()
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("rule", ["footprint", "changed"])
 def test_interpreter_over_several_tiles(
@@ -226,6 +236,7 @@ def test_interpreter_over_several_tiles(
     assert torch.equal(out.label, (areas >= least).long()) and 0 < out.label.sum() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("statistics", [STATISTICS, {}], ids=["normalised", "as is"])
 def test_interpreter_bfloat16_within_one_unit(

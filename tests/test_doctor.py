@@ -22,6 +22,7 @@ def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "self_test", lambda: iter([passed]))
 
 
+@pytest.mark.slow
 def test_json_parses_and_the_self_test_passes(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -41,6 +42,7 @@ def test_text_ends_in_the_verdict(untested: None, capsys: pytest.CaptureFixture[
     assert ["anoaug", anoaug.__version__] in [line.split() for line in lines]
 
 
+@pytest.mark.slow
 def test_a_wrong_pixel_is_found(monkeypatch: pytest.MonkeyPatch, capsys):
     render = ops.cpu.render
 
@@ -57,6 +59,7 @@ def test_a_wrong_pixel_is_found(monkeypatch: pytest.MonkeyPatch, capsys):
     assert out.splitlines()[-1] == "FAIL"
 
 
+@pytest.mark.slow
 def test_an_error_is_a_failure_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch):
     def broken(*args):
         raise RuntimeError("no such luck")

@@ -225,6 +225,7 @@ def test_a_module_with_an_index() -> None:
     assert synth(Net())(objects(), **CALL).label.tolist() == [0] * 4 + [1] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("find", [OTSU, prepare.Cached(OTSU, 8)], ids=repr)
 def test_compiles_into_one_graph(find: Any) -> None:
     one = synth(find)

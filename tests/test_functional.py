@@ -144,6 +144,7 @@ def test_an_empty_batch_passes_on_every_backend() -> None:
         assert field.shape == (0, 1, *SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (130, 3)])

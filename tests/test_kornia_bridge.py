@@ -79,6 +79,7 @@ def of_dtype(dtype: torch.dtype, channels: int = 3) -> Tensor:
 # ---- as a source ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("name", MODULES)
 def test_a_sample_does_not_depend_on_its_batch(name: str, dtype: torch.dtype) -> None:
@@ -96,6 +97,7 @@ def test_a_sample_does_not_depend_on_its_batch(name: str, dtype: torch.dtype) ->
         assert torch.equal(alone.image[0], whole.image[n])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_a_replay_is_exact(name: str) -> None:
     first = synthesizer(name)(IMAGES, index=range(5), epoch=0)
@@ -284,6 +286,7 @@ def every_augmentation() -> list[str]:
     return [name for name in [*names, "RandomJigsaw"] if EACH.get(name, name) is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", every_augmentation())
 def test_each_of_kornia_s_gives_a_sample_the_same_in_any_batch(name: str) -> None:
     module = EACH[name]() if name in EACH else getattr(K, name)(p=0.8)
@@ -327,6 +330,7 @@ def test_samples_with_another_order_of_colours_do_not() -> None:
     assert sum(sizes) == 60 and 12 < len(sizes) <= 24
 
 
+@pytest.mark.slow
 @some
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4))
 def test_a_key_is_all_that_a_sample_depends_on(keys: list[int]) -> None:
@@ -388,6 +392,7 @@ def test_eval_leaves_normal_images_alone() -> None:
     assert torch.equal(synth(IMAGES).image, IMAGES)
 
 
+@pytest.mark.slow
 def test_compiling_breaks_the_graph_and_keeps_the_result() -> None:
     pytest.importorskip("torch._dynamo", exc_type=ImportError)
     torch._dynamo.reset()

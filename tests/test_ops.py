@@ -105,6 +105,7 @@ class TestContract:
         assert not ops.sample(*arguments).isnan().any()
         opcheck(ops.sample, arguments)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("case", RENDERS)
     def test_render(self, case: str, opcheck: Any) -> None:
         opcheck(ops.render, render_arguments(**RENDERS[case]))
@@ -215,6 +216,7 @@ def test_an_exported_call_is_the_two_ops() -> None:
 
 
 class TestCompile:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "style"),
         [
@@ -238,6 +240,7 @@ class TestCompile:
                 settled = counter.frame_count
         assert counter.frame_count == settled <= 2
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MAKERS)
     def test_on_the_very_first_call(self, name: str, counter: Any) -> None:
         bank = TextureBank.from_tensors(IMAGES.clone())
@@ -257,6 +260,7 @@ class TestCompile:
         synth.load_state_dict(eager.state_dict())
         assert same(compiled(IMAGES), eager(IMAGES)) and counter.frame_count == 1
 
+    @pytest.mark.slow
     def test_other_batch_sizes_make_one_graph(self, counter: Any) -> None:
         synth, eager = MAKERS["draem"](), MAKERS["draem"]()
         synth(IMAGES), eager(IMAGES)
@@ -265,6 +269,7 @@ class TestCompile:
             assert same(compiled(batch), eager(batch))
         assert counter.frame_count <= 2
 
+    @pytest.mark.slow
     def test_other_image_sizes_make_few_graphs(self, counter: Any) -> None:
         """Otherwise the ninth size would hit the compiler's limit, and ``fullgraph`` raises."""
         synth, eager = MAKERS["cutpaste_union"](), MAKERS["cutpaste_union"]()
@@ -275,6 +280,7 @@ class TestCompile:
             assert same(compiled(batch), eager(batch))
         assert counter.frame_count <= 3
 
+    @pytest.mark.slow
     def test_everything_a_call_may_bring(self, counter: Any) -> None:
         layers = (Layer(Given("spot"), Texture(BANK), Opacity()), Layer(Rectangle(), Donor(DONORS)))
         synth, eager = (Synthesizer(*layers, p=0.5, seed=0, label="soft") for _ in range(2))

@@ -87,6 +87,7 @@ def test_kernels_in_the_tree_are_the_folder_beside_the_package() -> None:
     assert link.resolve() == ROOT / "kernels"
 
 
+@pytest.mark.slow
 def test_importing_anoaug_loads_no_optional_package() -> None:
     # What torch itself loads (it probes for some of these) is not ours to answer for.
     code = (
@@ -97,6 +98,7 @@ def test_importing_anoaug_loads_no_optional_package() -> None:
     assert not optional & set(python(code).split())
 
 
+@pytest.mark.slow
 def test_importing_anoaug_works_without_any_optional_package() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(('PIL', 'skimage', 'tqdm', 'triton'))); "

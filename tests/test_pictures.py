@@ -168,6 +168,7 @@ def test_views_are_computed_row_by_row() -> None:
     assert torch.equal(out.image[5:], out.image[5:, :1, :1, :1].expand(5, 3, 40, 36))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 def test_the_kernel_shows_the_same() -> None:
@@ -201,6 +202,7 @@ def test_a_class_without_compute_is_refused() -> None:
         called(painted(ToyNothing(), PATCH))
 
 
+@pytest.mark.slow
 def test_a_graph_breaks_but_the_result_stays() -> None:
     pytest.importorskip("torch._dynamo", exc_type=ImportError)
     torch._dynamo.reset()

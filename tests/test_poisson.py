@@ -31,6 +31,7 @@ from tests.blending import (
 # ---- OpenCV --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", poisson.MODES)
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_equal_to_opencv_within_a_grey_level(
     assert (error[moved] > 0).double().mean() < share
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=needs_triton)])
 @pytest.mark.parametrize("mode", poisson.MODES)
 def test_windows_of_one_size_equal_opencv_too(mode: str, backend: str) -> None:
@@ -238,6 +240,7 @@ def test_a_sample_is_what_it_is_alone(backend: str) -> None:
 # ---- what stays ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @everywhere
 def test_confined_it_keeps_every_pixel_outside_the_mask(backend: str) -> None:
     destination, source, mask = scene(SMALL, 4)
@@ -248,6 +251,7 @@ def test_confined_it_keeps_every_pixel_outside_the_mask(backend: str) -> None:
     assert torch.equal(held, torch.where(outside, destination, free))
 
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize("side", [0, 1, 2, 3, 6])
 def test_what_erosion_leaves_nothing_of_changes_nothing(side: int, backend: str) -> None:
@@ -258,6 +262,7 @@ def test_what_erosion_leaves_nothing_of_changes_nothing(side: int, backend: str)
     assert torch.equal(poisson_blend(destination, source, mask, backend=backend), destination)
 
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize("size", [(2, 2), (5, 30), (8, 40), (9, 9), (40, 9)])
 def test_small_images(size: tuple[int, int], backend: str) -> None:

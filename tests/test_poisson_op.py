@@ -46,6 +46,7 @@ def test_every_dtype_gives_the_same_picture(dtype: torch.dtype, backend: str) ->
     assert -slack <= lost.min() and lost.max() <= 1 / 255 + slack
 
 
+@pytest.mark.slow
 @everywhere
 def test_the_core_takes_a_source_of_another_dtype(backend: str) -> None:
     destination, source, mask = scene(SMALL, 3)
@@ -72,6 +73,7 @@ def sliced(image: Tensor) -> Tensor:
     return torch.stack((image, 255 - image), 4).flatten(3)[..., ::2]
 
 
+@pytest.mark.slow
 @everywhere
 @pytest.mark.parametrize("layout", [channels_last, sliced])
 def test_any_layout_gives_the_same_bits(layout: Any, backend: str) -> None:
@@ -110,6 +112,7 @@ def test_autocast_and_threads_leave_it_alone(backend: str) -> None:
 # ---- the kernels ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize(
@@ -129,6 +132,7 @@ def test_the_guidance_kernel_equals_the_reference(dtype: torch.dtype, mode: str)
         assert expected.abs().amax((1, 2, 3)).count_nonzero() >= 2
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("pixels", [128, 256])
@@ -143,6 +147,7 @@ def test_tiles_of_the_guidance_kernel_join(pixels: int) -> None:
     assert torch.equal(out, expected) and expected.any()
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("confine", [False, True])
@@ -163,6 +168,7 @@ def test_the_paste_kernel_equals_the_reference(dtype: torch.dtype, confine: bool
         assert torch.equal(out, expected) and not torch.equal(out, image)
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("boxed", [False, True])

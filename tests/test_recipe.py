@@ -81,6 +81,7 @@ indices = st.lists(st.integers(0, 2**47 - 1), min_size=1, max_size=6)
 few = settings(max_examples=12, deadline=None)
 
 
+@pytest.mark.slow
 @few
 @pytest.mark.parametrize("name", ["draem", "union", "counts", "four"])
 @given(index=indices, epoch=st.integers(0, 2**32 - 1), data=st.data())

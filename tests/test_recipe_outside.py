@@ -125,6 +125,7 @@ def test_an_outside_mask_composes_on_the_cpu_as_in_the_reference(images: torch.T
     expect_equal(ours, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 def test_an_outside_mask_composes_in_the_kernel_as_in_the_reference(images: torch.Tensor) -> None:

@@ -267,6 +267,7 @@ def test_matrices_are_exact_in_float32() -> None:
 # ---- measured differences ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mean", "high"),
     [
@@ -305,6 +306,7 @@ def test_whole_set_stays_near_sequential(
     assert measured[0] < mean and measured[1] <= high, measured
 
 
+@pytest.mark.slow
 def test_point_ops_in_drawn_order_stay_near_sequential(textures: list[np.ndarray]) -> None:
     pytest.importorskip("cv2")
     names = tuple(n for n in RandomOps.draem().ops if n not in ("rotate", "sharpness"))

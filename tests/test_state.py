@@ -64,6 +64,7 @@ WHOLE = make()(DATA, index=range(COUNT), epoch=3)
 
 
 class TestPurity:
+    @pytest.mark.slow
     @given(order=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=COUNT + 3))
     @settings(max_examples=25, deadline=None)
     def test_a_sample_is_the_same_in_any_batch(self, order: list[int]) -> None:
@@ -133,6 +134,7 @@ class TestPurity:
 class TestSurroundings:
     """What is around a call changes no bit of it."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "context",
         [
@@ -200,6 +202,7 @@ class TestSurroundings:
         torch.manual_seed(18)
         assert synth.seed == 17 and same(synth(DATA), expected)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "move",
         [
@@ -241,6 +244,7 @@ class TestCounter:
         first, second = (out.params.table.view(torch.int32) for out in (counted, indexed))
         assert not (first[:, None] == second[None]).all(2).any()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["index", "eval", "replay", "empty"])
     def test_stands_still_where_nothing_is_drawn_from_it(self, how: str) -> None:
         synth, twin = make(), make()
@@ -358,6 +362,7 @@ class TestRanks:
             parts += [tuple(line) for line in out.params.table.view(torch.int32).tolist()]
         assert len(set(parts)) == 12 and set(parts) == alone
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2), (4, 1), (1, 4)])
     def test_a_resumed_run_of_another_size_repeats_nothing(
         self, before: int, after: int, monkeypatch: pytest.MonkeyPatch

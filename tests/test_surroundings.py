@@ -91,6 +91,7 @@ def test_the_default_device_changes_nothing(request: pytest.FixtureRequest, back
     assert equal(made(), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", anoaug.list_methods())
 def test_no_default_changes_a_method(
@@ -133,6 +134,7 @@ def test_no_default_changes_a_source(part: str, dtype: torch.dtype | None) -> No
     assert equal(out, expected)
 
 
+@pytest.mark.slow
 def test_the_self_test_passes_on_another_default_device() -> None:
     with others(None):
         results = list(doctor.self_test())
@@ -185,6 +187,7 @@ def test_saved_params_are_loaded_as_torch_loads_by_default(synth: Synthesizer) -
     assert equal(synth(IMAGES, params=torch.load(stored, weights_only=True)), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "torch", "triton"])
 def test_one_row_of_params_serves_every_image(backend: str, bank: anoaug.TextureBank) -> None:
     if backend == "triton" and (ops.triton_trouble() or not ops.interpreting()):
@@ -226,6 +229,7 @@ def test_nan_in_a_given_tensor_is_outside(backend: str) -> None:
     assert out.mask.flatten(1).sum(1).tolist() == [1.0] * 4 and out.mask[:, 0, 5, 6].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [5, 6, 7])
 def test_every_channel_has_its_own_noise_in_the_kernel(channels: int) -> None:
     if ops.triton_trouble() or not ops.interpreting():

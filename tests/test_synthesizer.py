@@ -135,6 +135,7 @@ class TestProbability:
         out = white(p=1.0)(image)
         assert out.label.all() and (out.kind == 1).all() and out.mask.flatten(1).any(1).all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
     def test_rate(self, p: float) -> None:
         count = 2000

@@ -38,6 +38,7 @@ def test_no_angle_changes_nothing() -> None:
     assert torch.equal(turned(0.0)(IMAGES, **numbered()).image, IMAGES)
 
 
+@pytest.mark.slow
 def test_share_and_replay_as_a_normal_transform() -> None:
     synth = anoaug.create(
         "draem", textures=TEXTURES, normal_transform=turned((-90.0, 90.0), p=0.3), seed=2

@@ -352,6 +352,7 @@ def test_preview_of_normal_samples_says_so(images: torch.Tensor, laid):
     assert laid[1] == [["0\nclean", "normal\nunchanged", "mask\nempty"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", anoaug.list_methods())
 def test_preview_of_every_method_is_written_whole(tmp_path, images: torch.Tensor, name: str):
     pillow = pytest.importorskip("PIL.Image")

@@ -12,6 +12,7 @@ from anoaug import masks, methods, sources
 from tests.methods.test_registry import made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.list_methods())
 def test_every_method_warms_up_and_draws_as_if_it_had_not(name: str) -> None:
     fresh, warm = made(name), made(name)

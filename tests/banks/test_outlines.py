@@ -37,6 +37,7 @@ def test_every_kind_is_listed_here() -> None:
     assert set(KINDS) == set(outlines.KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_area_pieces_and_free_edges(kind: str) -> None:
     low, high, whole = KINDS[kind]

@@ -18,6 +18,7 @@ def many() -> npt.NDArray[np.uint8]:
     return np.stack([procedural.texture(index, (64, 64)) for index in range(88)])
 
 
+@pytest.mark.slow
 def test_the_bits_are_those_of_this_version(many: npt.NDArray[np.uint8]) -> None:
     # A change here is a change of what a seed means: raise the spec version and say so.
     assert hashlib.sha256(many.tobytes()).hexdigest()[:16] == "a1510bc93e4e236b"

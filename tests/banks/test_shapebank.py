@@ -74,6 +74,7 @@ def test_what_cannot_be_drawn_is_refused(keywords: dict[str, Any], words: str) -
 # ---- renewed -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_renewal_is_a_function_of_seed_and_epoch() -> None:
     ours = bank("blob", seed=5)
     first, again, other = ours.renewed(1), bank("blob", seed=5).renewed(1), ours.renewed(2)
@@ -151,6 +152,7 @@ def test_levels_of_a_cut_disc_are_distances() -> None:
     assert np.abs((level - 128) / 8 - wanted)[near].max() < 6.7
 
 
+@pytest.mark.slow
 def test_a_folder_of_real_masks(data_dir: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ANOAUG_CACHE", str(tmp_path))
     folder = data_dir / "bsd_pitting" / "ground_truth"

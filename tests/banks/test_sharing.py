@@ -107,6 +107,7 @@ class TestSharing:
         with pytest.raises(ValueError, match=r"cache file .* missing here; make the bank again"):
             pickle.loads(text)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["mapped", "memory"])
     @pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
     def test_workers_see_the_pixels(self, folder: Path, where: str, start: str) -> None:

@@ -23,6 +23,7 @@ def test_names_are_unique_and_floors_are_passes_over_the_features() -> None:
     assert passes["supersimplenet-raw"] == 2 * passes["supersimplenet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", features.CASES, ids=lambda case: case.name)
 def test_either_side_does_the_same_work(case: features.Case) -> None:
     shape = {2: (8, 16), 3: (2, 8, 16), 4: (2, 4, 32, 32)}[len(case.shape)]
@@ -70,6 +71,7 @@ def test_either_side_chooses_from_one_token_to_all(name: str) -> None:
         assert ((chosen > 0).sum(1) >= 1).all()
 
 
+@pytest.mark.slow
 def test_memory_is_measured() -> None:
     peak = features.peak_bytes(lambda: torch.ones(16 << 20, dtype=torch.uint8).clone())
     assert 24 << 20 < peak < 64 << 20

@@ -36,6 +36,7 @@ def test_a_file_is_decoded_to_rgb_of_the_size(tmp_path: Path) -> None:
     assert loader.decode(tmp_path / "0.png", 16).shape == (16, 16, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_epoch_gives_every_image_once(provider: str, contest: loader.Contest) -> None:
     batches = list(contest.loader(provider))
@@ -115,6 +116,7 @@ def test_an_unknown_provider_is_refused(contest: loader.Contest) -> None:
         contest.loader("ffcv")
 
 
+@pytest.mark.slow
 def test_a_small_run_leaves_a_valid_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def test_every_registered_method_is_a_case() -> None:
     assert set(cases.ORIGINALS) | set(cases.PEERS) <= set(anoaug.list_methods())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(methods_numpy.PEERS) - {"riad"}))
 def test_a_peer_changes_what_its_mask_says_and_nothing_else(name: str) -> None:
     changed = 0
@@ -45,6 +46,7 @@ def test_a_peer_changes_what_its_mask_says_and_nothing_else(name: str) -> None:
     assert changed > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memseg", "realnet", "glass_las", "destseg", "dsr_image"])
 def test_perlin_masks_cover_about_a_twentieth(name: str) -> None:
     shares = [float(made(name, seed)[1].astype(bool).mean()) for seed in range(40)]
@@ -90,6 +92,7 @@ def suite_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *names: str) -> di
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_parts_are_clocked_within_the_call(monkeypatch, tmp_path: Path, capsys) -> None:
     entry = suite_of(monkeypatch, tmp_path, "nsa", "reb", "cutout")
     lines = {(line["case"], line["provider"]): line for line in entry["timings"]}

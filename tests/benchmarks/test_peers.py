@@ -77,6 +77,7 @@ def test_blend_weights_the_normal_image_by_beta() -> None:
     np.testing.assert_allclose(mixed[..., 0], [[0.5, 0.9], [0.5, 0.9]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_nearly_half_of_the_samples_are_anomalous() -> None:
     """The coin's half, less the twentieth of the masks that is empty."""
     pipeline = DraemNumpy(textures(64), seed=0)
@@ -217,6 +218,7 @@ def test_rectangles_cover_two_to_fifteen_per_cent() -> None:
     assert abs(np.mean(aspects)) < 0.2  # wide as often as tall
 
 
+@pytest.mark.slow
 def test_scars_are_thin() -> None:
     paste = CutPastePil("scar", seed=0)
     areas = [paste(picture(256))[1].sum() for _ in range(200)]

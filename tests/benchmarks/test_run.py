@@ -71,8 +71,9 @@ def test_bad_options_are_refused(arguments: list[str]) -> None:
 COMPILING = ("draem", "cutpaste", "render")  # Numba takes its time, once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "suite", ["peers", *(pytest.param(name, marks=pytest.mark.slow) for name in COMPILING)]
+    "suite", ["peers", *(pytest.param(name, id=f"compiled-{name}") for name in COMPILING)]
 )
 def test_a_small_run_leaves_a_valid_record(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

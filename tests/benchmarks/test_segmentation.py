@@ -34,6 +34,7 @@ def test_the_network_is_small() -> None:
     assert network(torch.rand(2, 3, 32, 48)).shape == (2, 1, 32, 48)
 
 
+@pytest.mark.slow
 def test_the_network_learns_a_bright_square() -> None:
     torch.manual_seed(0)
     network = unet.UNet((4, 8))

@@ -92,6 +92,7 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused(run, folder: Path, tmp
     assert not (tmp_path / "gallery.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

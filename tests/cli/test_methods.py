@@ -24,6 +24,7 @@ def test_methods_of_a_family(run):
     assert [each["name"] for each in json.loads(result.out)] == methods.list_methods("external")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.list_methods())
 def test_one_method_is_told_in_full(run, name: str):
     told, result = anoaug.describe(name), run("methods", name)

@@ -43,6 +43,7 @@ def place(sheet: np.ndarray, panel: torch.Tensor) -> tuple[int, int] | None:
     return None
 
 
+@pytest.mark.slow
 def test_preview_shows_clean_anomalous_and_mask(run, folder: Path, tmp_path: Path):
     argv = ("preview", folder / "a.png", "-m", "cutpaste", "--size", SIZE, "--seed", 3)
     assert run(*argv, "-o", "p.png").code == 0
@@ -78,6 +79,7 @@ def test_preview_reads_a_folder_and_draws_several_methods(run, folder: Path, tmp
     assert found == ["a", "c"]  # spread over the folder
 
 
+@pytest.mark.slow
 def test_preview_is_a_function_of_its_arguments(run, folder: Path, tmp_path: Path):
     argv = ("preview", folder, "-m", "cutpaste", "--size", 32)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -138,6 +140,7 @@ def test_demo_draws_and_tells_the_throughput(run, tmp_path: Path, monkeypatch):
     assert all(place(sheet, image) for image in preview.demo_images(64))
 
 
+@pytest.mark.slow
 def test_the_demo_is_anomalous_throughout():
     pytest.importorskip("skimage")
     images = preview.demo_images(256)

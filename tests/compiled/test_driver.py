@@ -182,6 +182,7 @@ def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         make("draem", backend="compiled")(pictures())
 
 
+@pytest.mark.slow
 def test_the_import_of_anoaug_leaves_numba_alone() -> None:
     code = "import anoaug, sys; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -42,6 +42,7 @@ def one(mask: masks.Mask, **keywords: Any) -> anoaug.Synthesizer:
 # ---- size ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_thresholds_leave_the_size_that_is_asked_for(name: str) -> None:
     wanted = torch.linspace(0.02, 0.25, B)
@@ -122,6 +123,7 @@ def test_each_sample_has_its_own_point_and_nan_leaves_it_free() -> None:
     assert "layer0.source.own.row" in laws
 
 
+@pytest.mark.slow
 def test_a_map_s_pixels_are_drawn_by_their_weight() -> None:
     weights = torch.zeros(1, 1, SIDE, SIDE)
     weights[0, 0, 30, 20], weights[0, 0, 60, 70] = 1.0, 3.0
@@ -153,6 +155,7 @@ def test_a_disc_about_a_point_has_room_for_the_size() -> None:
 SOUGHT = [(0.3, 0.7), (0.05, 0.5), (0.55, 0.1, 0.75, 0.3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", SOUGHT)
 @pytest.mark.parametrize("name", ["draem", "glass_las", "smai"])
 def test_where_a_place_is_asked_for_there_is_an_anomaly(name: str, where: Any) -> None:
@@ -253,6 +256,7 @@ def test_feathers_and_overlapping_layers_reach_it_too() -> None:
 # ---- shape, count, kind --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shapes_of_a_kind() -> None:
     bank = anoaug.ShapeBank.procedural(("blob", "crack", "scratch"), n=9)
     synth = one(masks.Shape(bank))

@@ -41,6 +41,7 @@ def test_members_get_their_rows_values() -> None:
     assert torch.equal(part.image, out.image[some])
 
 
+@pytest.mark.slow
 def test_a_row_is_what_its_member_alone_makes_of_it() -> None:
     synth = mixed()
     control = {"size": SIZES, "location": (0.4, 0.6), "strength": 0.1, "unit": "difference"}

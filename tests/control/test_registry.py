@@ -143,12 +143,14 @@ def kind(name: str) -> None:
 CHECKS = {one.__name__: one for one in (size, location, strength, aspect, rotation, count, kind)}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:textures=None")
 @pytest.mark.parametrize(("name", "control"), LISTED)
 def test_a_control_does_what_it_says(name: str, control: str) -> None:
     CHECKS[control](name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "control"), LACKED)
 def test_a_control_that_a_method_lacks_is_refused(name: str, control: str) -> None:
     synth = method(name)
@@ -166,6 +168,7 @@ def test_describe_and_the_synthesizer_list_the_same(name: str) -> None:
     assert set(told) <= set(Control.__dataclass_fields__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", anoaug.list_methods())
 def test_what_nothing_is_asked_of_keeps_its_bits(name: str) -> None:
     """A hard paste with a weight of 1 is one, and a control of NaN draws nothing."""
@@ -180,6 +183,7 @@ def test_what_nothing_is_asked_of_keeps_its_bits(name: str) -> None:
         assert torch.equal(plain.kind, other.kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cutpaste", "draem", "nsa", "reb", "smai", "warp", "missing"])
 def test_a_replay_gives_the_same_bits(name: str) -> None:
     synth = method(name)

@@ -98,6 +98,7 @@ def pro_by_thresholds(scores: Array, masks: Array, limit: Fraction) -> Fraction:
     return area / limit
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(scored())
 def test_auroc_counts_pairs(pair: tuple[Array, Array]) -> None:
@@ -110,6 +111,7 @@ def test_average_precision_walks_the_thresholds(pair: tuple[Array, Array]) -> No
     assert average_precision(*pair) == pytest.approx(float(precision_by_thresholds(*pair)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(mapped(), st.sampled_from([(1, 10), (3, 10), (1, 2), (1, 1)]))
 def test_pro_walks_the_thresholds(pair: tuple[Array, Array], limit: tuple[int, int]) -> None:
@@ -124,6 +126,7 @@ def test_negated_scores_mirror_auroc(pair: tuple[Array, Array]) -> None:
     assert auroc(-scores, labels) == pytest.approx(1.0 - auroc(scores, labels), abs=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [auroc, average_precision])
 @settings(deadline=None)
 @given(pair=scored())

@@ -55,6 +55,7 @@ def test_every_example_is_tried() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == {*SEEN, *OTHERS}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", SEEN)
 def test_an_example_runs(
@@ -93,6 +94,7 @@ def test_a_compiled_step_is_one_graph(
     assert loaded("with_compile").main(folder, epochs=4, backend="aot_eager") <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_line_of_lightning(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "train_segmentation.py"
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down():
     pytest.importorskip("skimage")
     spec = importlib.util.spec_from_file_location("train_segmentation", SCRIPT)

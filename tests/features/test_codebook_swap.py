@@ -133,6 +133,7 @@ def test_maps_tokens_and_rows_get_the_same() -> None:
     assert torch.equal(found[:, 2:], expected) and torch.equal(found[:, :2], prefixed[:, :2])
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("order", ["nchw", "channels_last", "tokens"])

@@ -114,6 +114,7 @@ def levels(**keywords: Any) -> DSRLevels:
     return DSRLevels(COARSE, FINE, **{"seed": 0, "p": 1.0, **keywords})
 
 
+@pytest.mark.slow
 def test_both_levels_in_half_of_the_images() -> None:
     pair, count = levels(image=(32, 32)), 1200
     out = pair(drawn(count, 4, 4, 4), drawn(count, 3, 8, 8), index=range(count), epoch=0)

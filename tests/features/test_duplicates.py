@@ -83,6 +83,7 @@ TRUTH = {
 BACKENDS = ["auto", "torch", pytest.param("triton", marks=needs_triton), "compiled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("overlap", [0, 1])
 @pytest.mark.parametrize("bad", [0, 1])
@@ -144,6 +145,7 @@ def op_arguments(x: Tensor, **others: Any) -> tuple[Any, ...]:
     return (x, *(given | others).values())
 
 
+@pytest.mark.slow
 def test_gradcheck(x: Tensor) -> None:
     wide = x.double()[:, :2].flatten(2).transpose(1, 2).requires_grad_()
     raw = wide.detach().clone().requires_grad_()
@@ -154,6 +156,7 @@ def test_gradcheck(x: Tensor) -> None:
     assert torch.autograd.gradcheck(both, (wide, raw))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("order", ["nchw", "nhwc"])
 def test_opcheck(order: str, drawn: bool) -> None:
@@ -194,6 +197,7 @@ def test_nothing_is_kept_for_the_backward_pass(x: Tensor, mask: Tensor) -> None:
 # ---- backends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "backend", ["auto", pytest.param("triton", marks=needs_triton), "compiled"]
 )
@@ -222,6 +226,7 @@ def test_backends_agree(case: str, order: str, backend: str, poisoned: None) -> 
     assert torch.equal(found.features == torch.cat((x, x)), expected.features == torch.cat((x, x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", pytest.param("triton", marks=needs_triton)])
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -254,6 +259,7 @@ def test_stochastic_rounding_keeps_small_noise() -> None:
 # ---- traffic -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("raw", [False, True])

@@ -256,6 +256,7 @@ def test_a_call_can_be_repeated(name: str, maps: Tensor) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @every
 def test_calls_without_an_index_follow_the_seed(name: str, maps: Tensor) -> None:
     one, other = made(name), made(name)
@@ -367,6 +368,7 @@ def test_eval_mode_says_that_nothing_was_done(maps: Tensor) -> None:
     assert torch.equal(found["quantised"], maps.flatten(2).transpose(1, 2))
 
 
+@pytest.mark.slow
 @every
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtypes_stay_and_are_rounded_once(name: str, dtype: torch.dtype, maps: Tensor) -> None:

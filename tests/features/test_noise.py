@@ -125,6 +125,7 @@ def test_gradcheck(unit: str) -> None:
     assert torch.autograd.gradcheck(work, (x,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("order", ["nchw", "nhwc"])
 def test_opcheck(dtype: torch.dtype, order: str) -> None:
@@ -248,6 +249,7 @@ def some_arguments(case: str, order: str, dtype: torch.dtype, channels: int = 10
 BACKENDS = ["auto", pytest.param("triton", marks=needs_triton), "compiled"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("order", ["nchw", "nhwc", "strided"])
 @pytest.mark.parametrize("case", CASES)
@@ -260,6 +262,7 @@ def test_backends_agree(case: str, order: str, backend: str, poisoned: None) -> 
     assert torch.equal(found == given[0], expected == given[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stochastic", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

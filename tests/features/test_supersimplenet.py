@@ -46,6 +46,7 @@ def noise() -> Tensor:
 PUBLISHED = {0.2: (0.499, 0.258), 0.5: (0.479, 0.057), 0.6: (0.455, 0.025)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", PUBLISHED)
 def test_frequency_and_coverage(threshold: float) -> None:
     chance, coverage = PUBLISHED[threshold]
@@ -166,6 +167,7 @@ def test_a_radius_is_sigma_times_the_root_of_the_channels(x: Tensor) -> None:
     torch.testing.assert_close(radius, made()(x, **NUMBER).features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (12, 20)])
 @pytest.mark.filterwarnings("ignore:.*is_compiling.*")
 def test_fullgraph_compile_with_everything(size: tuple[int, int]) -> None:

@@ -35,6 +35,7 @@ def array(picture: gallery.Picture) -> np.ndarray:
         return np.asarray(image).astype(int)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", methods.list_methods())
 def test_a_card_tells_what_describe_tells(name: str, given, banks) -> None:
     (card,) = cards([name], given, {}) if methods.get(name).needs else cards([name], given, banks)

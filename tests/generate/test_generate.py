@@ -355,6 +355,7 @@ def test_donors_are_the_normal_images_of_the_category(tmp_path: Path, pixels, mo
         assert (patch.min() >= 200) == (entry["category"] == "light")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["texture", "metal_nut"])
 def test_donors_of_one_size_want_images_of_one_size(
     folder: Path, tmp_path: Path, save, preset: str

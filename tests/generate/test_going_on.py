@@ -65,6 +65,7 @@ def stopped(folder: Path, out: Path, after: int, error: BaseException, monkeypat
             make(folder, out, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 1, 4, 11, 16])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     folder: Path, tmp_path: Path, tree, monkeypatch, after: int
@@ -190,6 +191,7 @@ def test_a_finished_run_is_left_alone_and_mended(folder: Path, tmp_path: Path, t
     assert make(folder, out).kept == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -51,6 +51,7 @@ def test_images_and_masks_of_one_and_of_a_batch(images: Tensor, dual: bool) -> N
     assert torch.equal(torch.where(masks == 0, made, 0), torch.where(masks == 0, images, 0))
 
 
+@pytest.mark.slow
 def test_probability(images: Tensor) -> None:
     image, mask = door.PerlinAnomalyGenerator(probability=0.0, size=32)(images)
     assert torch.equal(image, images) and not mask.any()
@@ -59,6 +60,7 @@ def test_probability(images: Tensor) -> None:
     assert 0.4 < torch.stack(shares).mean() < 0.6
 
 
+@pytest.mark.slow
 def test_no_mask_is_empty(images: Tensor) -> None:
     generator = door.PerlinAnomalyGenerator(probability=1.0, seed=0, size=32)
     counts = torch.cat([generator(images)[1].flatten(1).sum(1) for _ in range(20)])
@@ -67,6 +69,7 @@ def test_no_mask_is_empty(images: Tensor) -> None:
     assert 0.03 < area < 0.09
 
 
+@pytest.mark.slow
 def test_two_masks_cover_more_than_one(images: Tensor) -> None:
     one, two = (
         door.PerlinAnomalyGenerator(probability=1.0, dual_mask=dual, seed=0, size=32)

@@ -33,6 +33,7 @@ def tokens() -> Tensor:
     return torch.randn(4, 50, CHANNELS, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "sites"), [(True, 3), (False, 2)])
 def test_every_site_drops_on_its_own(first: bool, sites: int) -> None:
     ones = torch.ones(4, 50, CHANNELS)

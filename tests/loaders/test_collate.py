@@ -35,6 +35,7 @@ def test_collate_makes_what_the_loader_makes_of_mappings():
         assert mine["name"] == other["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True], ids=["new workers", "persistent"])
 def test_without_an_index_workers_and_epochs_share_no_anomaly(persistent):
     loader = DataLoader(
@@ -45,6 +46,7 @@ def test_without_an_index_workers_and_epochs_share_no_anomaly(persistent):
     assert len(drawn.flatten(1).unique(dim=0)) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True], ids=["new workers", "persistent"])
 def test_with_an_index_workers_give_the_bits_of_the_loader(persistent):
     data = IndexedDataset(pairs())

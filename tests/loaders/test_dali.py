@@ -198,6 +198,7 @@ def dynamic() -> Any:
     return pytest.importorskip("nvidia.dali.experimental.dynamic")
 
 
+@pytest.mark.slow
 def test_dynamic_mode(dynamic: Any) -> None:
     images = make_images(4)
     batch = dynamic.as_batch(

@@ -26,6 +26,7 @@ def samples(shape: tuple[int, ...], dtype: torch.dtype, count: int = 3) -> list[
     return [store[n, n + 1 : n + 1 + size].view(shape) for n in reversed(range(count))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize("channels", [1, 3, 4])

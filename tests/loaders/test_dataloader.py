@@ -202,6 +202,7 @@ def test_eval_passes_batches_through():
     assert not batch.mask.any() and not batch.label.any()
 
 
+@pytest.mark.slow
 def test_early_break_leaves_no_worker_and_the_next_iteration_is_whole():
     running = set(multiprocessing.active_children())
     loader = AnomalyLoader(DataLoader(pairs(), batch_size=2, num_workers=2), make_synth())

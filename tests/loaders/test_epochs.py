@@ -54,6 +54,7 @@ def test_every_image_comes_once_an_epoch(count: int, seed: int, epoch: int) -> N
     assert sorted(flat(loader)) == list(range(count))
 
 
+@pytest.mark.slow
 def test_orders_are_uniform() -> None:
     """Each image is in each place equally often: chi-squared of 4 x 4 counts over 4000 epochs."""
     loader = ResidentLoader(DATA[4], seed=1)

@@ -131,6 +131,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cutpaste", "draem", "one of"])
 @pytest.mark.parametrize("what", CONTROLS)
 def test_a_control_is_obeyed_and_replayed(images: Tensor, method: str, what: str) -> None:

@@ -67,6 +67,7 @@ def test_a_generator_of_tuples() -> None:
     assert all(batch.mask.any() for batch, _ in made) and made[1][1].tolist() == [1] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("dataset", ["tuples", "mappings"])
 def test_a_stateful_loader_resumes_in_mid_epoch(workers: int, dataset: str) -> None:

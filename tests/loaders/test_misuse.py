@@ -35,6 +35,7 @@ def directly(numbers):
     return make_synth()(make_images()[list(numbers)], index=torch.tensor(numbers), epoch=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", ["index", -1])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_indexed_bare_tensors_give_plain_batches(index, workers):

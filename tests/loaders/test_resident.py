@@ -460,6 +460,7 @@ def test_its_repr_says_what_it_holds(root: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_real_images_with_their_defects(data_dir: Path) -> None:
     folder = data_dir / "bsd_pitting"
     train, test = (read(folder, split=split) for split in ("train", "test"))

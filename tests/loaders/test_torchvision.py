@@ -125,6 +125,7 @@ def test_in_a_dataset_the_index_decides() -> None:
     assert torch.equal(masks_of(change, batch_size=3, num_workers=2), expected)
 
 
+@pytest.mark.slow
 def test_in_workers_without_an_index_anomalies_differ() -> None:
     change = transform(index=None)
     loader = DataLoader(Pictures(change), batch_size=1, num_workers=2)

@@ -38,6 +38,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory, example: Any) -> list[str]:
     return urls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2, 4])
 def test_anomalies_go_by_sample_and_epoch_whoever_reads(
     workers: int, shards: list[str], example: Any

@@ -37,6 +37,7 @@ laws = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @some
 @given(law=laws, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) -> None:
@@ -45,6 +46,7 @@ def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) ->
     assert torch.equal(ours, levels(mask, size, [index], backend="torch"))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @settings(max_examples=12, deadline=None)
@@ -56,6 +58,7 @@ def test_the_kernel_equals_the_reference(law: Any, size: Any, index: int) -> Non
     assert torch.equal(ours, truth)
 
 
+@pytest.mark.slow
 @some
 @given(law=laws, size=st.tuples(st.integers(2, 70), st.integers(2, 70)))
 def test_no_pixel_is_missed_by_the_window_that_the_cpu_works_in(law: Any, size: Any) -> None:
@@ -122,6 +125,7 @@ def squares(mask: masks.Mask, size: tuple[int, int], rows: int) -> dict[str, np.
     return {"side": fractals.SIDE / scale, "angle": angle, "cy": cy, "cx": cx}
 
 
+@pytest.mark.slow
 def test_side_and_rotation_are_uniform_in_their_ranges() -> None:
     box = squares(masks.Fractal(), (256, 300), MANY)
     side = box["side"].round(2)
@@ -130,6 +134,7 @@ def test_side_and_rotation_are_uniform_in_their_ranges() -> None:
     expect_uniform(box["angle"].clip(15, 75), 15, 75)
 
 
+@pytest.mark.slow
 def test_turned_squares_leave_the_margin_free() -> None:
     box = squares(masks.Fractal(margin=0.1), (200, 300), MANY)
     angle = np.radians(box["angle"])

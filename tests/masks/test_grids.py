@@ -66,6 +66,7 @@ def test_every_way_of_dealing_is_as_likely() -> None:
     assert stats.chisquare(tally).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [(0, 1), (1, 0), (1, 1), (0, 16), (16, 0), (31, 31)])
 def test_cells_apart_are_alike_as_often_as_by_chance(step: tuple[int, int]) -> None:
     drawn = dealt(Cells(1, 3), (32, 32), 200)[0]
@@ -96,6 +97,7 @@ def test_a_share_is_met_to_the_cell() -> None:
     assert (drawn.sum((1, 2)) == 40 * 25).all()
 
 
+@pytest.mark.slow
 def test_a_range_of_shares_is_that_of_tokens() -> None:
     """AMI-Net hides floor(N u) of its N tokens."""
     drawn = levels(Cells(2, share=(0, 1)), (32, 32), range(MANY), backend="torch") > 0
@@ -104,6 +106,7 @@ def test_a_range_of_shares_is_that_of_tokens() -> None:
     assert stats.kstest((count + 0.5) / 256, "uniform").statistic < 0.04
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("size", [(33, 50), (7, 3), (64, 64)])
 @pytest.mark.parametrize("cells", [Cells((2, 3, 16)), Cells(1, 2), Cells(5, share=(0, 1))])
@@ -215,6 +218,7 @@ def test_views_come_one_after_the_other_with_the_same_draws() -> None:
     assert differing == {"layer0.mask.cells.first", "layer0.mask.cells.last"}
 
 
+@pytest.mark.slow
 def test_an_image_is_hidden_in_all_views_or_in_none() -> None:
     images = torch.full((300, 1, 12, 12), 255, dtype=torch.uint8)
     synth = anoaug.Synthesizer(anoaug.Layer(Cells(4, 3), PAINT), p=0.3, seed=2, views=3)
@@ -249,6 +253,7 @@ def test_views_compile_to_one_graph() -> None:
     assert torch.equal(first.extras["source_row"], second.extras["source_row"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ops.triton_trouble() is not None, reason="needs Triton")
 def test_views_on_every_backend() -> None:
     images = torch.randint(0, 256, (2, 3, 24, 20), dtype=torch.uint8)

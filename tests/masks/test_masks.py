@@ -223,6 +223,7 @@ def leaf_levels() -> list[torch.Tensor]:
     return [levels(leaf, (30, 34), range(3), seed=4, backend="torch") for leaf in LEAVES]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(pair=expressions())
 def test_expressions_are_minimum_maximum_and_negation_of_levels(pair: Any) -> None:
@@ -232,6 +233,7 @@ def test_expressions_are_minimum_maximum_and_negation_of_levels(pair: Any) -> No
         assert torch.equal(ours, value(leaf_levels()))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @settings(max_examples=8, deadline=None)

@@ -70,6 +70,7 @@ def published(rng: np.random.Generator, side: int, resize: Any, rows: int) -> An
     return sides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", [None, (0.7, 1.3), (0.5, 2.0)])
 def test_sides_follow_the_published_law(resize: Any) -> None:
     drawn = mask_columns(masks.CutPatch(resize=resize, ring=0), (256, 256), 6000)
@@ -311,6 +312,7 @@ def test_objects_confine_to_either_object() -> None:
     assert (bright[box & ~inside]).float().mean() < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [sources.Donor(BANK), sources.Own()])
 @pytest.mark.parametrize("objects", [False, True])
 def test_replay_batches_and_order(source: Any, objects: bool) -> None:
@@ -332,6 +334,7 @@ def test_replay_batches_and_order(source: Any, objects: bool) -> None:
         assert torch.equal(bits(other.params.table), bits(table[rows]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=needs_triton)])
 def test_backends_agree(backend: str) -> None:
     made = [

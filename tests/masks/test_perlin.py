@@ -96,6 +96,7 @@ def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) ->
     assert torch.equal(ours, levels(mask, size, [index], backend="torch"))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @settings(max_examples=12, deadline=None)
@@ -283,6 +284,7 @@ def test_coarse_masks_together_are_as_often_empty_as_the_original_s() -> None:
     expect_same_share(found, 1500 * 6, sum(EMPTY.values()) / 6, ORACLE * 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", [(4, 4), (4, 8), (8, 4)])
 def test_masks_of_four_cells_and_more_are_hardly_ever_empty(pair: tuple[int, int]) -> None:
     assert empties(pair, 200) <= 1
@@ -295,11 +297,13 @@ def areas(**law: Any) -> np.ndarray:
     return (drawn > 0).float().mean((1, 2)).double().numpy()
 
 
+@pytest.mark.slow
 def test_masks_are_empty_as_often_over_all_lattices() -> None:
     found = int((areas() == 0).sum())
     expect_same_share(found, 600, 0.052, 36 * ORACLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "mean"),
     [({}, 0.0476), ({"rotation": 0.0}, 0.053), ({"rotation_fill": "continue"}, 0.053)],

@@ -95,6 +95,7 @@ def test_an_anomaly_can_be_steered_to_where_a_network_is_unsure() -> None:
     assert not (found & ~inside(FromScore(rule="quantile", amount=0.5), score=SCORE)).any()
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("mask", [FromScore(), FromScore(rule="quantile"), ~FromScore()])
 def test_backends_agree_on_scores(mask: masks.Mask) -> None:
@@ -170,6 +171,7 @@ def test_a_label_below_0_is_never_inside() -> None:
     assert not found[:, :, :7].any() and found[:, :, 7:].all()
 
 
+@pytest.mark.slow
 @needs_triton
 def test_backends_agree_on_labels() -> None:
     labels = torch.randint(-1, 50, (4, 1, 30, 26), generator=torch.Generator().manual_seed(1))

@@ -159,6 +159,7 @@ def test_a_sample_is_the_same_in_any_batch() -> None:
     assert torch.equal(few.image, out.image[2:5]) and torch.equal(few.mask, out.mask[2:5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=needs_triton)])
 @pytest.mark.triton_interpreter
 def test_backends_agree(backend: str) -> None:

@@ -46,6 +46,7 @@ def upright(bank: anoaug.ShapeBank, **keywords: Any) -> masks.Shape:
 # ---- backends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", pytest.param("triton", marks=needs_triton)])
 @pytest.mark.parametrize("elastic", [0.0, 0.1])
 @pytest.mark.triton_interpreter
@@ -59,6 +60,7 @@ def test_levels_are_equal_on_every_backend(backend: str, elastic: float) -> None
         assert torch.equal(levels(mask, (63, 50), range(4), seed=3, backend=backend), truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bend", [0.0, 0.2])
 def test_the_cpu_looks_for_a_shape_where_it_is(bend: float) -> None:
     """Its window holds the whole mask, at every rotation, stretch and displacement."""
@@ -74,6 +76,7 @@ def test_the_cpu_looks_for_a_shape_where_it_is(bend: float) -> None:
 # ---- size ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @some
 @given(st.floats(0.02, 0.2), st.integers(0, 1000))
 def test_the_share_covered_is_the_share_asked_for(share: float, index: int) -> None:
@@ -181,6 +184,7 @@ def test_centres_are_uniform_over_the_image_anywhere() -> None:
         assert set(np.round(centre).astype(int)) == set(range(side))
 
 
+@pytest.mark.slow
 def test_a_frame_holds_the_shape() -> None:
     """What a source takes from elsewhere is a box of the image: nothing of its edge is repeated."""
     mask = masks.Shape(BLOBS, size=(0.02, 0.1), elastic=(0.0, 0.1))
@@ -211,6 +215,7 @@ def test_every_shape_is_taken() -> None:
 # ---- elastic -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elastic", [0.02, 0.05, 0.1])
 def test_displacement_is_bounded(elastic: float) -> None:
     """A pixel's level is one that the unbent shape has within the greatest displacement."""

@@ -67,6 +67,7 @@ def most() -> float:
     return float(total.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", [(1.0, 1.0), (7.3, 3.1), (0.2, 40.0)])
 def test_the_field_is_the_sum_over_all_lattice_nodes(pair: tuple[float, float]) -> None:
     mask = masks.Simplex(fixed(*pair), threshold=0.0, rotation=30.0)
@@ -121,6 +122,7 @@ def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) ->
     assert torch.equal(ours, levels(mask, size, [index], backend="torch"))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @settings(max_examples=10, deadline=None)
@@ -142,6 +144,7 @@ def test_mean_deviation_and_marked_shares_are_the_documented_ones() -> None:
     assert abs((noise > 0.8).double().mean() - 0.07) < 0.004
 
 
+@pytest.mark.slow
 def test_the_field_is_alike_in_every_direction() -> None:
     # A third of a cell apart along twelve directions: a lattice of squares shows at its diagonals.
     noise = functional.simplex(300, (160, 160), (10.0, 10.0))[:, 0].double()

@@ -40,6 +40,7 @@ def test_half_of_the_samples_are_anomalous() -> None:
     assert stats.binomtest(int(out.label.sum()), 800, 0.5).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_squares_are_20_to_50_pixels_at_256() -> None:
     top, bottom, left, right = boxes("inside").T
     assert np.array_equal(bottom - top, right - left)

@@ -174,6 +174,7 @@ def test_scars_cover_what_the_common_ports_do() -> None:
 # ---- union and views -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_union_is_a_fair_coin_between_patch_and_scar() -> None:
     synth = anoaug.create("cutpaste_union", seed=4, p=1.0)
     assert synth.kinds == ("normal", "cutpaste", "cutpaste_scar", "given")
@@ -187,6 +188,7 @@ def test_the_union_is_a_fair_coin_between_patch_and_scar() -> None:
     assert np.array_equal(gates.argmax(0) + 1, out.kind.numpy())
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_union_can_be_changed() -> None:
     out = anoaug.create("cutpaste_union", seed=4, p=1.0, weights=(0.8, 0.2))(
         torch.zeros(600, 1, 64, 64, dtype=torch.uint8), index=range(600), epoch=0
@@ -254,6 +256,7 @@ def test_normal_samples_are_bit_identical(name: str, dtype: torch.dtype) -> None
     assert not out.mask[normal].any() and not out.kind[normal].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_p_is_the_share_of_anomalous_samples(name: str) -> None:
     images = torch.zeros(800, 1, 48, 48, dtype=torch.uint8)

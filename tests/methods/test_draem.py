@@ -45,6 +45,7 @@ def columns() -> dict[str, np.ndarray]:
     return {name.split(".", 2)[-1]: value for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_half_of_the_samples_with_a_mask_are_anomalous() -> None:
     expected = 0.5 * (1 - P_EMPTY)
     assert stats.binomtest(int(batch().label.sum()), 1500, expected).pvalue > 1e-3
@@ -63,6 +64,7 @@ def test_an_empty_mask_is_a_normal_sample() -> None:
     assert torch.equal(out.kind, out.label)
 
 
+@pytest.mark.slow
 def test_areas_of_anomalies_are_the_original_s() -> None:
     blank = torch.zeros(300, 1, 256, 256, dtype=torch.uint8)
     synth = draem(textures=BANK.with_channels(1), p=1.0)

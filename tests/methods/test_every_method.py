@@ -89,12 +89,14 @@ def test_the_tables_are_of_these_methods() -> None:
 # ---- draws ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every
 def test_draws_follow_the_method_s_law(name: str) -> None:
     values = list(laws.LAWS[name](made(name, p=1.0)))
     assert values and min(values) > laws.DOUBT, values
 
 
+@pytest.mark.slow
 @every
 def test_the_coin_is_the_default_one(name: str) -> None:
     p, rows = anoaug.describe(name)["defaults"]["p"], 400
@@ -110,6 +112,7 @@ def test_the_coin_is_the_default_one(name: str) -> None:
 # ---- reproducible --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every
 def test_a_replay_and_another_batch_give_the_same_bits(name: str) -> None:
     synth = made(name, p=0.9)
@@ -128,6 +131,7 @@ def test_a_replay_and_another_batch_give_the_same_bits(name: str) -> None:
     assert not torch.equal(out.image, synth(batch, index=[4, 9, 2, 7], epoch=6).image)
 
 
+@pytest.mark.slow
 @every
 def test_the_cpu_s_ways_are_equal_to_the_reference(name: str) -> None:
     reference, driver = (
@@ -159,6 +163,7 @@ def test_bits_are_hashed_or_it_is_said_why_not(name: str) -> None:
 # ---- shown ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every
 def test_the_gallery_shows_an_anomaly(name: str) -> None:
     pytest.importorskip("PIL")

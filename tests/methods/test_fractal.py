@@ -23,6 +23,7 @@ def area() -> np.ndarray:
     return out.mask.mean((1, 2, 3)).double().numpy()
 
 
+@pytest.mark.slow
 def test_half_of_the_samples_are_anomalous() -> None:
     images = torch.zeros(300, 1, 64, 64, dtype=torch.uint8)
     out = anoaug.create("fractal", seed=4)(images, index=range(300), epoch=0)

@@ -85,6 +85,7 @@ def golden() -> dict[str, Any]:
     return dict(json.loads(GOLDEN.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:textures=None")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_bits_of_a_method_stay(name: str) -> None:
@@ -92,6 +93,7 @@ def test_the_bits_of_a_method_stay(name: str) -> None:
     assert hashes(name) == golden()["methods"][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_batch_shows_the_method(name: str) -> None:
     """A hash of nothing would prove nothing."""

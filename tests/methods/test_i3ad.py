@@ -13,6 +13,7 @@ from anoaug.methods import i3ad
 MANY = 400
 
 
+@pytest.mark.slow
 def test_one_to_four_boxes_are_hidden() -> None:
     images = torch.full((MANY, 1, 100, 100), 200, dtype=torch.uint8)
     synth = anoaug.create("i3ad", seed=2)

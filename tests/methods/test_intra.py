@@ -11,6 +11,7 @@ from anoaug.methods import intra
 IMAGES = torch.full((300, 1, 320, 320), 200, dtype=torch.uint8)
 
 
+@pytest.mark.slow
 def test_one_patch_of_16_pixels_lies_in_its_window() -> None:
     synth = anoaug.create("intra", seed=2)
     out = synth(IMAGES, index=range(300), epoch=0)

@@ -32,6 +32,7 @@ def columns() -> dict[str, np.ndarray]:
     return recipe.recipe(memseg(p=1.0).laws(3)).describe(table.numpy())
 
 
+@pytest.mark.slow
 def test_half_of_the_samples_half_of_them_textures() -> None:
     bank = BANK.with_channels(1)
     blank = torch.zeros(1200, 1, 48, 48, dtype=torch.uint8)
@@ -55,6 +56,7 @@ def test_opacity_is_uniform_from_fifteen_percent(layer: int) -> None:
     assert stats.kstest((drawn - 0.15) / 0.85, "uniform").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_areas_are_those_of_the_perlin_mask() -> None:
     blank = torch.zeros(200, 1, 256, 256, dtype=torch.uint8)
     synth = memseg(textures=BANK.with_channels(1), p=1.0)

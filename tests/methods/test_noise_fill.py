@@ -71,6 +71,7 @@ def test_gaussian_noise_has_mean_and_deviation() -> None:
     assert abs(noise.mean() - 0.5) < 0.003 and abs(noise.std() - 0.1) < 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_p_is_the_share_of_anomalous_samples(p: float) -> None:
     images = torch.zeros(800, 1, 40, 40, dtype=torch.uint8)

@@ -118,6 +118,7 @@ def test_object_patches_stay_on_either_object() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blend", BLENDS)
 @pytest.mark.parametrize("labels", finish.RULES)
 def test_every_blend_and_label(blend: str, labels: str) -> None:
@@ -165,6 +166,7 @@ def test_without_shift_or_donors() -> None:
     assert own.label.float().mean() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("formula", ["intended", "published"])
 @pytest.mark.parametrize("blend", ["mixed", "swap"])
 def test_ellipses(formula: str, blend: str) -> None:
@@ -179,6 +181,7 @@ def test_ellipses(formula: str, blend: str) -> None:
         assert (some.mask > 0)[changed].all()
 
 
+@pytest.mark.slow
 def test_one_of_and_eval() -> None:
     both = anoaug.OneOf(
         {"nsa": 0.5, "cutpaste": 0.5}, donors=anoaug.DonorBank.from_tensors(CLOTH), label="soft",

@@ -33,6 +33,7 @@ def patches() -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_every_sample_is_anomalous() -> None:
     assert batch().label.all() and batch().mask.flatten(1).any(1).all()
 
@@ -88,6 +89,7 @@ def test_box_and_noise_grow_with_the_image() -> None:
     assert first == pytest.approx(second, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("intensity", [0.0, 0.4, (0.1, 0.3)])
 def test_the_intensity_can_be_changed(intensity: Any) -> None:
     images = torch.full((60, 1, 128, 128), 0.5)

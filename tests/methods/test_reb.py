@@ -84,6 +84,7 @@ def test_edges_are_four_or_two_pixels_wide_at_most() -> None:
         expect_uniform(1.0 / of_layer(layer, "slope", "blend"), 1e-3, most)
 
 
+@pytest.mark.slow
 def test_noise_has_the_means_and_strengths_of_the_original() -> None:
     means = [of_layer(n, "mean", "source", "noise") for n in range(3)]
     expect_uniform(np.concatenate(means), 50 / 255, 190 / 255)
@@ -98,6 +99,7 @@ def test_noise_has_the_means_and_strengths_of_the_original() -> None:
     assert 10 < np.mean(spreads) < 16 and max(spreads) < 32
 
 
+@pytest.mark.slow
 def test_shapes_lie_about_salient_pixels() -> None:
     images = torch.full((30, 3, 128, 128), 90, dtype=torch.uint8)
     images[:, :, 70:100, 20:60] = pixels(30, 3, 30, 40)

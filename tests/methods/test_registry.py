@@ -156,6 +156,7 @@ def test_a_synonym_of_what_a_method_lacks_is_not_proposed() -> None:
     assert "textures" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_takes_every_common_keyword(name: str) -> None:
     for keyword, default in methods.common_keywords().items():
@@ -260,6 +261,7 @@ def test_kinds_bear_the_method_s_name(name: str) -> None:
     assert all(kind.startswith(name.split("_")[0]) for kind in kinds[1:-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_samples_are_normal_and_untouched_or_anomalous_and_changed(
@@ -307,6 +309,7 @@ def test_textures_of_another_type_are_refused(given: Any) -> None:
         anoaug.create("draem", textures=given)
 
 
+@pytest.mark.slow
 def test_no_textures_are_procedural_ones_and_say_so_once() -> None:
     methods.inputs._procedural.cache_clear()
     with pytest.warns(UserWarning, match="not the paper's DTD") as caught:

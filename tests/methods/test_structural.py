@@ -13,6 +13,7 @@ NAMES = ("missing", "displaced", "rotated", "extra", "swapped")
 IMAGES, SQUARES, _ = squares(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_mask_is_what_changed(name: str) -> None:
     out = anoaug.create(name, seed=0, p=1.0)(IMAGES, index=range(8), epoch=0)
@@ -36,6 +37,7 @@ def test_what_is_even_has_no_component_to_miss() -> None:
     assert not out.label.any()
 
 
+@pytest.mark.slow
 def test_the_share_of_anomalies() -> None:
     images = IMAGES[:1].expand(120, -1, -1, -1)
     part = SQUARES[:1].expand(120, -1, -1, -1)

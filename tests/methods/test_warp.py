@@ -10,6 +10,7 @@ import anoaug
 from tests.recipes import pictures
 
 
+@pytest.mark.slow
 def test_half_are_bent_a_quarter_bulged_a_quarter_twisted() -> None:
     images = pictures(torch.uint8, 600, 1, (40, 40))
     synth = anoaug.create("warp", seed=0, p=1.0, min_area=1)

@@ -25,6 +25,7 @@ from tests.recipes import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_cpu_driver_equals_the_reference(name: str) -> None:
     more = calls(name, IMAGES)
@@ -32,6 +33,7 @@ def test_the_cpu_driver_equals_the_reference(name: str) -> None:
     assert same(fast, make(name, backend="torch")(IMAGES, extra=EXTRA, **more))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @pytest.mark.parametrize("name", ["cutpaste", "feather", "layers"])
 def test_the_interpreter_equals_the_reference(name: str, poisoned: None) -> None:

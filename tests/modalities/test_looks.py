@@ -31,6 +31,7 @@ from tests.recipes import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "signs"), [("dent", {1.0}), ("bump", {-1.0}), ("both", {1.0, -1.0})]
 )
@@ -99,6 +100,7 @@ def test_channels() -> None:
     assert torch.equal(after[:, 2:] != points[:, 2:], out.mask > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8, 16])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
 def test_any_number_of_channels(channels: int, dtype: torch.dtype) -> None:
@@ -116,6 +118,7 @@ def test_any_number_of_channels(channels: int, dtype: torch.dtype) -> None:
     assert changed(both[0].extras["it"], images.flip(1)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_memory_formats(name: str) -> None:
     extra = {one: LAYOUTS[name](EXTRA[one]) for one in ("depth", "rgb", "noise")}

@@ -39,6 +39,7 @@ from tests.recipes import (
 # ---- geometry ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_image_is_as_without(name: str) -> None:
     alone = make(name, clean="output")(IMAGES, index=range(BATCH), epoch=0, **calls(name, IMAGES))
@@ -49,6 +50,7 @@ def test_the_image_is_as_without(name: str) -> None:
     assert torch.equal(bits(more.params.table), bits(alone.params.table))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_changes_lie_in_the_mask(name: str) -> None:
     out = make(name)(IMAGES, extra=EXTRA, **calls(name, IMAGES))
@@ -171,6 +173,7 @@ def test_p_is_the_share_that_shows() -> None:
 # ---- replay --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_replay() -> None:
     synth = make()
     out = synth(IMAGES, extra=EXTRA)

@@ -58,6 +58,7 @@ def test_shades_by_category() -> None:
 # ---- a row is what its member alone makes --------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nsa_s_rows_are_those_of_each_preset() -> None:
     out = ByCategory("nsa", donors=BANK, seed=3)(PRODUCTS, category=NAMES, **numbered())
     assert out.label.sum() > 6
@@ -71,6 +72,7 @@ def test_nsa_s_rows_are_those_of_each_preset() -> None:
         assert torch.equal(bits(out.params.table[rows, :width]), bits(own.params.table[rows]))
 
 
+@pytest.mark.slow
 @given(order=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=5))
 @settings(max_examples=6, deadline=None)
 def test_a_sample_is_the_same_in_any_batch(order: list[int]) -> None:
@@ -82,6 +84,7 @@ def test_a_sample_is_the_same_in_any_batch(order: list[int]) -> None:
         assert torch.equal(one, other[order])  # type: ignore[arg-type, index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "names"), [("memseg", MVTEC), ("realnet", MVTEC), ("realnet", VISA)]
 )
@@ -135,6 +138,7 @@ def test_donors_are_of_the_sample_s_category() -> None:
         assert out.image[n][:, out.mask[n, 0] > 0].unique().tolist() == [shade[names[n]]]
 
 
+@pytest.mark.slow
 def test_donors_objects_are_found_once_for_all_products() -> None:
     asked: list[int] = []
 
@@ -345,6 +349,7 @@ def test_with_a_one_of_among_its_members() -> None:
         OneOf({synth: 1})
 
 
+@pytest.mark.slow
 def test_loaders_bring_the_category() -> None:
     data = ResidentDataset.from_tensors(PRODUCTS, NAMES)
     synth = ByCategory("nsa", donors=data.bank, seed=3)

@@ -32,6 +32,7 @@ from tests.oneof.samples import (
 
 
 class TestChoice:
+    @pytest.mark.slow
     @given(weights=st.lists(st.floats(0, 10), min_size=1, max_size=4), seed=st.integers(0, 2**63))
     @settings(max_examples=25, deadline=None)
     def test_goes_by_the_weights(self, weights: list[float], seed: int) -> None:
@@ -73,6 +74,7 @@ class TestChoice:
         assert chosen(make(p=0.0), range(1000)) == first
         assert chosen(make(seed=1), range(1000)) != first
 
+    @pytest.mark.slow
     def test_p_is_that_of_the_whole(self) -> None:
         """Also for ready members, whose own is 1 and 0."""
         synth = make([(white("a", p=1.0), 1), (white("b", p=0.0), 1)], p=0.3)
@@ -86,6 +88,7 @@ class TestChoice:
 
 
 class TestRows:
+    @pytest.mark.slow
     @given(order=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=COUNT + 3))
     @settings(max_examples=20, deadline=None)
     def test_a_sample_is_the_same_in_any_batch(self, order: list[int]) -> None:
@@ -95,6 +98,7 @@ class TestRows:
             assert torch.equal(a, b[order])  # type: ignore[arg-type, index]
         assert torch.equal(bits(out.params.table), bits(whole.params.table[order]))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("last", [False, True], ids=["planar", "channels_last"])
     def test_are_what_the_member_makes_alone(
@@ -160,6 +164,7 @@ class TestRows:
         monkeypatch.setattr(several, "_PORTION", 1)
         assert same(make()(IMAGES, **numbered()), whole)
 
+    @pytest.mark.slow
     @pytest.mark.triton_interpreter
     def test_backends_agree(self) -> None:
         outs = [make(backend=name)(IMAGES[:6], **numbered(6)) for name in ("torch", "triton")]
@@ -222,6 +227,7 @@ class TestLaunches:
         rows = out.params.choice == 1
         assert len(launches) > 1 and torch.equal(out.image[rows], own.image[rows])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("last", [False, True], ids=["planar", "channels_last"])
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16], ids=str)
     def test_reads_nothing_from_the_device(self, dtype: torch.dtype, last: bool) -> None:

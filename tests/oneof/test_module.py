@@ -168,6 +168,7 @@ class TestLoaders:
         twin.load_state_dict(state)
         assert torch.equal(by_number(twin), by_number(loader))
 
+    @pytest.mark.slow
     def test_two_workers(self) -> None:
         data = IndexedDataset(pairs())
         collate = AnomalyCollate(self.synth())
@@ -195,6 +196,7 @@ class TestCompile:
         yield testing.CompileCounterWithBackend("aot_eager")
         torch._dynamo.reset()
 
+    @pytest.mark.slow
     def test_leaves_the_call_out_and_settles(self, counter: Any) -> None:
         synth, eager = make(), make()
 

@@ -63,6 +63,7 @@ def test_marks_are_filled_and_openings_are_not():
     assert not prepare.auto(images).foreground.fill_holes
 
 
+@pytest.mark.slow
 def test_real_surfaces_are_foreground_all_over(data_dir):
     names = ("Wood_0", "Fabric", "Gravel", "Tiles", "Metal", "Marble", "Bricks", "Carpet")
     for name in names:

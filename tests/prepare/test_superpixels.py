@@ -58,6 +58,7 @@ def test_a_plain_image_is_cut_into_its_blocks() -> None:
     assert torch.equal(labels, expected.to(torch.int32))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(2, 40), width=st.integers(2, 40), count=st.integers(1, 60),
@@ -122,6 +123,7 @@ def test_bad_settings_are_refused(wrong: dict[str, Any]) -> None:
 # ---- kept by index -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int16, torch.uint8])
 def test_labels_are_kept_by_index(dtype: torch.dtype) -> None:
     images = torch.randint(

@@ -162,6 +162,7 @@ def test_two_sources_draw_apart_and_as_they_would_alone() -> None:
     assert (table[:, columns["structure_yx"]] == 0).all() and len(turned.unique()) == 40
 
 
+@pytest.mark.slow
 def test_scale_and_gain_are_drawn_within_their_ranges() -> None:
     one = synth(CoarseToFine(Constant(0.5), "image", scale=(0.1, 0.3), gain=(0.5, 2.0)))
     table = one(noise(rows=200), index=range(200), epoch=0).params.table
@@ -202,6 +203,7 @@ def test_in_any_batch_and_again(dtype: torch.dtype) -> None:
     assert torch.equal(out.image[normal], images[normal])
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 def test_backends_agree() -> None:
     outs = [
@@ -265,6 +267,7 @@ def test_a_blend_s_detail_makes_the_source(detail: Any, source: CoarseToFine, bl
 METHODS = {"draem": {}, "destseg": {}, "memseg": {}, "realnet": {"bank": BANK}, "glass_las": {}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_with_textures_take_it(name: str) -> None:
     keywords: dict[str, Any] = {"textures": TEXTURES, "p": 1.0, "seed": 3, **METHODS[name]}

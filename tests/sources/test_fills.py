@@ -218,6 +218,7 @@ def test_a_number_is_that_grey(dtype: torch.dtype, peak: float) -> None:
     assert (out.image.float() == expected.float()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_a_range_is_one_colour_per_sample(channels: int) -> None:
     out = painted(sources.Constant((0.2, 0.8)))(torch.zeros(600, channels, 4, 4))

@@ -69,6 +69,7 @@ def test_the_cpu_driver_equals_the_reference(dtype: torch.dtype) -> None:
     expect_equal(blended("auto", image, other), truth)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize(
@@ -166,6 +167,7 @@ def counter() -> Iterator[Any]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [False, True])
 def test_a_call_compiles_to_one_graph(counter: Any, views: bool) -> None:
     """Other pictures are data and make no new graph."""

@@ -39,6 +39,7 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
 # ---- backends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @some
 @given(
     dtype=st.sampled_from(DTYPES),
@@ -69,6 +70,7 @@ def test_the_cpu_driver_equals_the_reference_on_many_pixels_as_on_few() -> None:
         assert torch.equal(ours.image, truth.image)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize(

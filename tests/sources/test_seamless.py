@@ -57,6 +57,7 @@ def boxes(count: int, rows: int = 6) -> Tensor:
     return inside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_patches_follow_one_another_as_opencv_clones_them(mode: str, count: int) -> None:
@@ -114,6 +115,7 @@ def test_either_is_normal_or_mixed_by_the_sample() -> None:
     assert torch.equal(again.image[0], ours.image[7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
 @pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=needs_triton)])
 def test_backends_and_dtypes_agree(dtype: torch.dtype, backend: str) -> None:

@@ -41,6 +41,7 @@ def cut(images: Tensor, grid: tuple[int, int]) -> Tensor:
 # ---- where the cells go --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(rows=st.integers(1, 16), columns=st.integers(1, 16), side=st.integers(1, 4))
 @some
 def test_cells_are_exchanged_and_nothing_else(rows: int, columns: int, side: int) -> None:
@@ -128,6 +129,7 @@ def test_a_jitter_is_taken() -> None:
 # ---- backends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_cpu_driver_equals_the_reference(dtype: torch.dtype, layout: str) -> None:

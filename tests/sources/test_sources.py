@@ -151,6 +151,7 @@ def test_views_of_one_image_are_no_donors_of_each_other(images: torch.Tensor) ->
         synth(images[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 3, 7])
 @pytest.mark.parametrize("views", [False, True])
 def test_a_donor_is_any_other_image_of_the_batch(rows: int, views: bool) -> None:
@@ -185,6 +186,7 @@ def donor_of(out: anoaug.AnomalyBatch) -> np.ndarray:
     return np.array([int(image[place][0]) for image, place in zip(out.image, inside, strict=True)])
 
 
+@pytest.mark.slow
 def test_a_donor_is_of_the_sample_s_category() -> None:
     synth = painted(sources.Donor(plain_donors(categories=NAMES)), PATCH)
     wanted = ["pill", "nut", "screw"] * 200
@@ -296,6 +298,7 @@ def test_the_cpu_driver_equals_the_reference(
     assert torch.equal(rendered(name, images, "auto"), rendered(name, images, "torch"))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize("name", EVERY)

@@ -33,6 +33,7 @@ def ramps(rows: int, size: tuple[int, int]) -> torch.Tensor:
 # ---- backends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @some
 @given(
     dtype=st.sampled_from(DTYPES),
@@ -57,6 +58,7 @@ def test_the_compiled_loops_equal_the_reference(layout: str) -> None:
     assert torch.equal(ours, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 @pytest.mark.parametrize("layout", ["planar", "channels_last"])
@@ -117,6 +119,7 @@ def test_the_centre_shows_what_lies_the_shift_away() -> None:
     assert np.allclose(shown[:, 1], np.maximum(cx - 0.4 * 15.5, 0.0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_zoom_enlarges_or_shrinks_and_a_twist_turns() -> None:
     size, rows = (61, 61), 300
     box = masks.Rectangle(height=61, width=61)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -41,6 +42,7 @@ def both(rank: int) -> Any:
     return [run(rank, cached) for cached in (False, True)]
 
 
+@pytest.mark.slow
 def test_two_ranks_stay_in_step() -> None:
     first, second = on_two_ranks(both)
     for (one, fakes, passes), (other, others, _) in zip(first, second, strict=True):

@@ -261,6 +261,7 @@ def _fitted_on(rank: int, name: str) -> dict[str, Tensor]:
     return state(module)
 
 
+@pytest.mark.slow
 @every
 def test_ranks_of_unequal_loaders_agree(name: str) -> None:
     first, second = on_two_ranks(_fitted_on, name)
@@ -282,6 +283,7 @@ def _updated_on(rank: int, name: str) -> dict[str, Tensor]:
     return state(module)
 
 
+@pytest.mark.slow
 @every
 def test_an_update_sees_all_ranks(name: str) -> None:
     alone = made(name)

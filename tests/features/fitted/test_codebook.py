@@ -63,6 +63,7 @@ def test_a_fit_is_a_function_of_the_seed() -> None:
     assert not torch.equal(one.codes, different.codes)
 
 
+@pytest.mark.slow
 def test_the_sample_is_uniform() -> None:
     hits = torch.zeros(60)
     for seed in range(300):

@@ -57,6 +57,7 @@ def test_one_position_has_no_deviation() -> None:
     torch.testing.assert_close(out, share * x + (1 - share) * x[PARTNER])
 
 
+@pytest.mark.slow
 def test_features_are_between_two_images(maps: Tensor) -> None:
     mask = torch.zeros(4, 1, 5, 7)
     mask[..., :3] = 1

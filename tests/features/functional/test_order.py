@@ -46,6 +46,7 @@ def test_a_mask_chooses_and_none_gives_the_default() -> None:
     assert functional.quantile(values[:0], 0.5, mask[:0], empty=7.0) == 7.0
 
 
+@pytest.mark.slow
 def test_more_values_than_torch_takes() -> None:
     count = (1 << 24) + 2
     values = torch.arange(count, dtype=torch.float64).to(torch.float32)

@@ -135,6 +135,7 @@ def test_tokens_that_stay_count_as_perturbed() -> None:
     assert abs(same.sum(1).double().mean().item() - 1.0) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", [patch_copy, patch_shuffle])
 def test_gradients_follow_the_tokens(op: Any) -> None:
     x = tokens(2).double().requires_grad_()

@@ -45,6 +45,7 @@ def test_a_layer_gets_what_a_call_gives(net: ResNet) -> None:
     assert torch.equal(found, rest)
 
 
+@pytest.mark.slow
 def test_clean_features_survive_an_activation_in_place(net: ResNet) -> None:
     """Block's first convolution is followed by a ReLU that overwrites its output."""
     clean = output_of(net, "layer1.0.conv1", images())
@@ -57,6 +58,7 @@ def test_clean_features_survive_an_activation_in_place(net: ResNet) -> None:
     assert torch.equal(handle.context.clean, clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
@@ -75,6 +77,7 @@ def test_targets(net: ResNet, target: object, expected: list[str]) -> None:
     assert list(handle.context.batch) == expected
 
 
+@pytest.mark.slow
 def test_modules_are_targets(net: ResNet) -> None:
     handle = features.attach(net, [net.layer3, net.layer2[1]], noise())
     assert list(handle.perturbs) == ["layer2.1", "layer3"]
@@ -91,6 +94,7 @@ def test_a_dict_gives_each_layer_its_own(net: ResNet) -> None:
     assert not torch.equal(batch["layer3"].features, batch["layer3"].clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", [{"*": noise()}, {"0": noise(), "1": noise()}])
 def test_layers_whose_perturbations_draw_alike_draw_on_their_own(
     targets: dict[str, Perturbation],
@@ -103,6 +107,7 @@ def test_layers_whose_perturbations_draw_alike_draw_on_their_own(
     assert not torch.allclose(first.features - first.clean, second.features - second.clean)
 
 
+@pytest.mark.slow
 def test_a_later_attachment_draws_on_its_own() -> None:
     net = nn.Sequential(nn.Identity(), nn.Identity())
     one = features.attach(net, "0", noise())
@@ -116,6 +121,7 @@ def test_a_later_attachment_draws_on_its_own() -> None:
     assert not torch.allclose(first.features - first.clean, second.features - second.clean)
 
 
+@pytest.mark.slow
 def test_the_perturbations_mode_counts_and_not_the_models(net: ResNet) -> None:
     expected = net(images())
     perturb = noise()
@@ -130,6 +136,7 @@ def test_the_perturbations_mode_counts_and_not_the_models(net: ResNet) -> None:
     assert perturb not in set(net.modules())
 
 
+@pytest.mark.slow
 def test_disable_and_remove(net: ResNet) -> None:
     expected = net(images())
     handle = features.attach(net, ["layer2", "layer3"], noise())
@@ -146,6 +153,7 @@ def test_disable_and_remove(net: ResNet) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+@pytest.mark.slow
 def test_a_pass_draws_anew_unless_told_its_index(net: ResNet) -> None:
     handle = features.attach(net, "layer3", noise())
     assert not torch.equal(net(images()), net(images()))
@@ -155,6 +163,7 @@ def test_a_pass_draws_anew_unless_told_its_index(net: ResNet) -> None:
     assert torch.equal(net(images()), first)
 
 
+@pytest.mark.slow
 def test_passes_are_numbered_from_the_seed(net: ResNet) -> None:
     twin = ResNet()
     for one in (net, twin):
@@ -190,6 +199,7 @@ def test_a_layer_called_twice_in_a_pass_gets_the_same() -> None:
     assert not torch.equal(net(images())[0], first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "element"), [("pair", 0), ("named", "1")])
 def test_one_of_several_outputs(target: str, element: object) -> None:
     net = Several()
@@ -203,6 +213,7 @@ def test_one_of_several_outputs(target: str, element: object) -> None:
     assert torch.equal(handle.context.clean, pair[0] if target == "pair" else named["1"])
 
 
+@pytest.mark.slow
 def test_hooks_that_collect_see_anomalies(net: ResNet) -> None:
     seen: list[Tensor] = []
     net.layer2.register_forward_hook(lambda module, args, output: seen.append(output))
@@ -235,6 +246,7 @@ def test_gradients_flow_through(net: ResNet) -> None:
     assert net.conv1.weight.grad is not None and net.conv1.weight.grad.any()
 
 
+@pytest.mark.slow
 def test_more_rows_than_a_layer_has_are_refused(net: ResNet) -> None:
     class Twofold(features.Perturbation):
         def perturb(self, site):  # type: ignore[no-untyped-def]
@@ -288,6 +300,7 @@ def test_bad_arguments(net: ResNet) -> None:
         features.attach(scripted, "0", noise())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "keywords", "error", "match"),
     [
@@ -319,6 +332,7 @@ def test_a_transformer_knows_its_prefix_tokens() -> None:
         net(images())
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_never_called_is_told(net: ResNet) -> None:
     net.spare = Pair()
     handle = features.attach(net, ["layer3", "spare"], noise())
@@ -339,6 +353,7 @@ def test_features_of_inference_mode_are_refused(net: ResNet) -> None:
         net(images())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")
 def test_programs_made_of_the_model_are_refused(net: ResNet) -> None:
     perturb = noise()

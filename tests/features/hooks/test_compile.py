@@ -145,6 +145,7 @@ def test_a_checkpoint_inside_a_compiled_model() -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+@pytest.mark.slow
 def test_late_hooks_are_refused() -> None:
     net = ResNet()
     compiled = torch.compile(net, backend="eager")
@@ -160,6 +161,7 @@ def test_late_hooks_are_refused() -> None:
     features.attach(net, "layer3", Shift(seed=0))
 
 
+@pytest.mark.slow
 def test_late_hooks_of_a_model_that_compiles_itself_are_refused() -> None:
     net = ResNet()
     net.compile(backend="eager")
@@ -169,6 +171,7 @@ def test_late_hooks_of_a_model_that_compiles_itself_are_refused() -> None:
         features.attach(net, "layer3", Shift(seed=0))
 
 
+@pytest.mark.slow
 def test_late_hooks_that_nobody_sees_are_told_by_the_pass() -> None:
     net = ResNet()
     net.layer2 = torch.compile(net.layer2, backend="eager")
@@ -178,6 +181,7 @@ def test_late_hooks_that_nobody_sees_are_told_by_the_pass() -> None:
         net(images())
 
 
+@pytest.mark.slow
 def test_hooks_inside_a_compiled_function_are_told_by_the_context() -> None:
     net = ResNet()
     step = torch.compile(lambda x: net(x), backend="eager")
@@ -188,6 +192,7 @@ def test_hooks_inside_a_compiled_function_are_told_by_the_context() -> None:
         _ = handle.context.mask
 
 
+@pytest.mark.slow
 def test_an_export_is_refused() -> None:
     net = ResNet()
     handle = features.attach(net, "layer3", Shift(seed=0))

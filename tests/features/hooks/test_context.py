@@ -20,6 +20,7 @@ def coarse(mask: Tensor, factor: int) -> Tensor:
     return nn.functional.max_pool2d(mask.float(), factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "factor"), [("layer1", 1), ("layer2", 2), ("layer3", 4)])
 def test_masks_come_to_the_layers_grid(net: ResNet, layer: str, factor: int) -> None:
     handle = features.attach(net, layer, noise())
@@ -33,6 +34,7 @@ def test_masks_come_to_the_layers_grid(net: ResNet, layer: str, factor: int) -> 
     assert handle.context.label.tolist() == [1, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [None, "maxpool", "area", "nearest", "bilinear"])
 def test_the_rule_is_the_perturbations_or_ours(net: ResNet, rule: str | None) -> None:
     perturb = noise()
@@ -69,6 +71,7 @@ def test_tokens_get_masks_of_images() -> None:
         assert torch.equal(made.features[:, :2], made.clean[:, :2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [None, (4, 2)])
 def test_a_grid_has_the_pictures_proportions(size: tuple[int, int] | None) -> None:
     net = nn.Sequential(nn.Identity())

@@ -32,6 +32,7 @@ def by_file(net: nn.Module) -> Any:
     return torch.load(buffer, weights_only=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "duplicate",
     [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net)), by_file],
@@ -101,6 +102,7 @@ def test_state_of_the_model_knows_nothing_of_it(net: ResNet) -> None:
     assert list(net.state_dict()) == before
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed(net: ResNet) -> None:
     perturb = noise()
     features.attach(net, ["layer2", "layer3"], perturb)

@@ -61,6 +61,7 @@ class Collector(nn.Module):
         return dict(self.found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [Stages, Collector])
 def test_extractors_return_anomalies(build: Any) -> None:
     extractor = build(ResNet(), ["layer2", "layer3"]).eval().requires_grad_(False)
@@ -119,6 +120,7 @@ def fx_extractor(model: nn.Module) -> torch.fx.GraphModule:
     return torch.fx.GraphModule(model, Leaves().trace(model))
 
 
+@pytest.mark.slow
 def test_leaves_of_an_fx_graph_are_reached_and_containers_refused() -> None:
     net = ResNet()
     graph = fx_extractor(net)
@@ -135,6 +137,7 @@ def test_leaves_of_an_fx_graph_are_reached_and_containers_refused() -> None:
         features.attach(inside, "0.layer3", noise())
 
 
+@pytest.mark.slow
 def test_torchvisions_extractor() -> None:
     extraction: Any = optional("torchvision.models.feature_extraction")
     models: Any = optional("torchvision.models")
@@ -155,6 +158,7 @@ def test_torchvisions_extractor() -> None:
         extraction.create_feature_extractor(net, ["layer3"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
 def test_timms_feature_networks(name: str) -> None:
     timm: Any = optional("timm")
@@ -186,6 +190,7 @@ def test_timms_hook_network() -> None:
     assert torch.equal(handle.context.batch["body.layer2"].features, found)
 
 
+@pytest.mark.slow
 def test_timms_transformer() -> None:
     timm: Any = optional("timm")
     net = timm.create_model("vit_tiny_patch16_224", pretrained=False, img_size=64).eval()

@@ -39,6 +39,7 @@ def without(passes: int, told: str) -> tuple[Tensor, list[Tensor]]:
     return trained(ResNet(), passes, told)
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(
     ("passes", "told"), [(1, "nothing"), (3, "nothing"), (3, "masks"), (3, "index")]
@@ -53,6 +54,7 @@ def test_gradients_under_checkpointing_are_those_without(
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @kinds
 def test_a_checkpointed_model_is_called_once(reentrant: bool) -> None:
     """Here the model itself runs again in backward, its own hooks with it."""
@@ -82,6 +84,7 @@ def test_a_checkpointed_model_is_called_once(reentrant: bool) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @kinds
 def test_a_switch_between_forward_and_backward_is_told(reentrant: bool) -> None:
     net = ResNet(reentrant)
@@ -93,6 +96,7 @@ def test_a_switch_between_forward_and_backward_is_told(reentrant: bool) -> None:
         loss.backward()
 
 
+@pytest.mark.slow
 def test_a_pass_that_is_forgotten_is_told() -> None:
     net = ResNet(reentrant=False)
     features.attach(net, "layer2", noise())

@@ -31,6 +31,7 @@ def test_labels_are_left_alone(name: str, maps: Tensor) -> None:
     assert torch.equal(out.mask, real) and out.label.tolist() == [0, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_mixstyle_throws_one_coin_a_call(maps: Tensor) -> None:
     perturb = features.create("mixstyle", seed=0)
     changed = []
@@ -60,6 +61,7 @@ def test_mixing_under_a_mask_may_count_as_an_anomaly(maps: Tensor) -> None:
     assert not out.extras["soft"][..., 3:].any()
 
 
+@pytest.mark.slow
 def test_three_sites_of_a_bottleneck_drop_each_its_own() -> None:
     bottleneck = nn.Sequential(nn.Identity(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
     perturb = features.create("noisy_bottleneck", seed=0)

@@ -72,6 +72,7 @@ def _length(rank: int, share: bool) -> float:
     return float((perturb(x).features - x).norm(dim=1).mean())
 
 
+@pytest.mark.slow
 def test_ranks_share_the_mean_distance_or_not() -> None:
     assert on_two_ranks(_length, True) == pytest.approx([0.75, 0.75])
     assert on_two_ranks(_length, False) == pytest.approx([0.5, 1.0])

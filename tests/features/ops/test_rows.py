@@ -64,6 +64,7 @@ class TestKernels:
     def _triton(self, poisoned: None) -> None:
         pytest.importorskip("triton")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("order", ["channels", "positions"])
     @pytest.mark.parametrize("law", NAMES)
     def test_they_equal_the_reference(self, law: str, order: str) -> None:
@@ -84,6 +85,7 @@ class TestKernels:
         torch.testing.assert_close(found, expected, **CLOSE[torch.float32])
         assert torch.equal(found[~inside], x[~inside])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("law", DERIVED)
     def test_gradients_equal_the_reference(self, law: str) -> None:
         channels = 13
@@ -104,6 +106,7 @@ class TestKernels:
             for one, other in zip(found, expected, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("law", NAMES)
     def test_runs_of_channels_give_what_whole_rows_do(
         self, law: str, monkeypatch: pytest.MonkeyPatch
@@ -130,6 +133,7 @@ class TestKernels:
             )
             torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("law", ["jitter", "project", "sphere"])
     def test_narrow_storage_is_rounded_once(self, law: str, dtype: torch.dtype) -> None:

@@ -189,6 +189,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_sample_is_the_same_in_any_batch(name: str) -> None:
     synth = painted(SOURCES[name], label_rule="changed")
@@ -199,6 +200,7 @@ def test_a_sample_is_the_same_in_any_batch(name: str) -> None:
     assert torch.equal(again.image, whole.image) and torch.equal(again.mask, whole.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.float32, torch.bfloat16])
 def test_any_dtype_gives_the_same_anomaly(name: str, dtype: torch.dtype) -> None:

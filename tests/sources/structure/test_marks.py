@@ -98,6 +98,7 @@ def test_any_dtype_gives_the_same(fault: str, dtype: torch.dtype) -> None:
     assert (difference > 1.1).float().mean() < 0.001
 
 
+@pytest.mark.slow
 def test_the_method_draws_the_faults_equally() -> None:
     synth = anoaug.create("misprint", seed=0, p=1.0, min_area=1)
     images = IMAGES[:1].expand(200, -1, -1, -1)

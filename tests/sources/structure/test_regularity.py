@@ -59,6 +59,7 @@ def test_a_thread_is_missing_or_there_is_one_more() -> None:
     assert rows.max() <= 49 and rows.float().median() > 40 and columns.max() <= 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "wider"), [("thinned", False), ("thickened", True)])
 def test_a_thread_is_thinner_or_thicker(fault: str, wider: bool) -> None:
     """Where the middle of the place is a thread; where it is ground, the ground is."""
