@@ -75,7 +75,11 @@ def test_backbones_have_two_levels(load, data_dir: Path) -> None:
 
 
 # Size and steps that show it; reconstruction on a coarse grid needs the full size.
-ENOUGH = {"train_supersimplenet": ("128", "150"), "train_uniad": ("256", "50")}
+ENOUGH = {
+    "train_glass": ("128", "25"),
+    "train_supersimplenet": ("128", "150"),
+    "train_uniad": ("256", "50"),
+}
 
 
 @pytest.mark.slow
