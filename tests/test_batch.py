@@ -37,6 +37,7 @@ def brute_force(mask: np.ndarray) -> list[int]:
 
 
 class TestBoxes:
+    @pytest.mark.slow
     @given(
         masks=hnp.arrays(
             np.float32,

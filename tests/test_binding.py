@@ -59,6 +59,7 @@ class TestLayer:
         with pytest.raises(ValueError, match=kind):
             Synthesizer(Layer(Rectangle(), Constant()), name=kind)
 
+    @pytest.mark.slow
     def test_count_draws_how_many(self) -> None:
         """Copies draw on their own: up to three pixels of one row each."""
         layer = Layer(Rectangle(height=1, width=1), Constant(1.0), count=(0, 3))
@@ -225,6 +226,7 @@ class TestSlots:
 
 
 class TestChoice:
+    @pytest.mark.slow
     def test_one_layer_per_sample_by_its_odds(self) -> None:
         layers = [Layer(Everywhere(), Constant(v / 255), kind=str(v)) for v in (10, 20, 30)]
         synth = Synthesizer(*layers, p=1.0, seed=0, choose="one", weights=[1, 2, 1])

@@ -225,6 +225,7 @@ def test_the_width_of_a_feather_is_uniform() -> None:
     assert stats.kstest((width - 2) / 4, "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     width=st.floats(0.01, 20),

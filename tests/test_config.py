@@ -233,6 +233,7 @@ def test_every_setting_is_said_or_fixed() -> None:
     assert public == (set(LATER) - {"p"}) | type(synth)._fixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LATER))
 def test_what_is_set_later_takes_effect_and_is_said(name: str) -> None:
     synth = anoaug.create("draem", textures=None, seed=4, opacity=0.4)

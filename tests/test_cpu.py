@@ -56,6 +56,7 @@ def test_every_recipe_and_dtype(name: str, dtype: torch.dtype, driver: str) -> N
     assert out.label.any() and not torch.equal(out.image, out.clean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4, 5])
 @pytest.mark.parametrize("name", ["draem", "cutpaste", "layers"])
 def test_channels(name: str, channels: int, driver: str) -> None:
@@ -76,6 +77,7 @@ def test_a_large_image(name: str, driver: str) -> None:
     assert check(name, pictures(size=(1000, 700), batch=1), driver, p=1.0).label.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 1, 3])
 @pytest.mark.parametrize("name", ["draem", "cutpaste", "layers", "given"])
 def test_batch_sizes(name: str, batch: int, driver: str) -> None:
@@ -252,6 +254,7 @@ def test_interpreter_bfloat16_within_one_unit(
     assert apart.abs().max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 def test_interpreter_field(interpreter: None) -> None:
     mask = Perlin(octaves=2) | small_box()

@@ -74,6 +74,7 @@ def test_one_given_at_the_call_comes_first() -> None:
     assert out.mask.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["otsu", "triangle", "background", "saliency"])
 def test_rules_by_name(name: str) -> None:
     images = objects()
@@ -88,6 +89,7 @@ def test_an_empty_foreground_leaves_the_sample_clean() -> None:
     assert torch.equal(out.image[:2], images[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32, torch.float16])
 def test_masks_of_any_kind(dtype: torch.dtype) -> None:
     def find(images: Tensor) -> Tensor:
@@ -141,6 +143,7 @@ def test_loaders_pass_the_index_through() -> None:
     assert all(not out.mask[..., 20:, :].any() for out in made)
 
 
+@pytest.mark.slow
 def test_workers_have_their_own_copy() -> None:
     data = anoaug.IndexedDataset(torch.utils.data.TensorDataset(objects(8)))
     one = synth(prepare.Cached(OTSU, 8))

@@ -49,6 +49,7 @@ def test_no_fields_are_an_empty_tensor() -> None:
     assert functional.perlin(0, SIZE).shape == (0, 1, *SIZE)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     index=st.lists(st.integers(0, 2**47 - 1), min_size=1, max_size=5),

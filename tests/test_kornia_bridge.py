@@ -139,6 +139,7 @@ def test_an_augmentation_that_does_nothing_is_exact(dtype: torch.dtype) -> None:
     assert torch.equal(out.image.float(), images.float())
 
 
+@pytest.mark.slow
 def test_its_probability_is_obeyed() -> None:
     images = torch.full((400, 1, 8, 8), 200, dtype=torch.uint8)
     out = painted(sources.Kornia(K.RandomInvert(p=0.3)), EVERYWHERE)(images)
@@ -202,6 +203,7 @@ def test_one_augmentation_after_another() -> None:
     assert torch.equal(synth(IMAGES[2:3], index=[2], epoch=0).image[0], whole.image[2])
 
 
+@pytest.mark.slow
 def test_copies_and_views_draw_on_their_own() -> None:
     layer = anoaug.Layer(MASK, sources.Kornia(MODULES["jitter"]()), count=(1, 3))
     counted = anoaug.Synthesizer(layer, p=1.0, seed=0)
@@ -300,6 +302,7 @@ def test_each_of_kornia_s_gives_a_sample_the_same_in_any_batch(name: str) -> Non
     assert not whole.isnan().any() and whole.min() >= 0 and whole.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["AutoAugment", "RandAugment", "TrivialAugment"])
 def test_automatic_policies_choose_for_each_sample(policy: str) -> None:
     auto = pytest.importorskip("kornia.augmentation.auto")
@@ -351,6 +354,7 @@ def test_an_empty_batch_stays_empty() -> None:
 # ---- on normal images ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jitter", "affine", "sequence"])
 def test_normal_images_are_augmented_on_a_stream_of_their_own(name: str) -> None:
     patch = masks.Rectangle()

@@ -100,6 +100,7 @@ class TestContract:
         static = ("test_schema", "test_autograd_registration", "test_faketensor")
         opcheck(ops.sample, sample_arguments(name), test_utils=static)
 
+    @pytest.mark.slow
     def test_sample_with_values(self, opcheck: Any) -> None:
         arguments = sample_arguments("no bytes")
         assert not ops.sample(*arguments).isnan().any()
@@ -139,6 +140,7 @@ class TestFakes:
             fake = ops.sample(*[faked(mode, each) for each in arguments])
         assert facts(fake) == facts(ops.sample(*arguments))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("channels", [1, 3, 4])
     @pytest.mark.parametrize("case", RENDERS)
     def test_render(self, case: str, channels: int) -> None:
@@ -252,6 +254,7 @@ class TestCompile:
         assert same(compiled(IMAGES), eager(IMAGES))
         assert counter.frame_count == 1
 
+    @pytest.mark.slow
     def test_another_seed_makes_no_graph(self, counter: Any) -> None:
         synth, eager = MAKERS["cutpaste_union"](), MAKERS["cutpaste_union"](seed=-5)
         synth(IMAGES)
@@ -301,11 +304,13 @@ class TestCompile:
         again = compiled(IMAGES, params=out.params, **brought)
         assert same(again, expected)
 
+    @pytest.mark.slow
     def test_eval_is_the_identity(self, counter: Any) -> None:
         synth = MAKERS["cutpaste_union"]().eval()
         out = torch.compile(synth, fullgraph=True, backend=counter)(IMAGES)
         assert torch.equal(out.image, IMAGES) and not out.mask.any()
 
+    @pytest.mark.slow
     def test_reads_no_content(self, counter: Any) -> None:
         """Looking at the values would break the graph, also with ``validate``."""
         synth = MAKERS["cutpaste_union"](validate=True, p=0.0)

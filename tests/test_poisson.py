@@ -171,6 +171,7 @@ def test_rectangles_bound_the_mask_without_the_outermost_pixels(
     assert found == [0, top, left, int(ys.max()) + 2 - top, int(xs.max()) + 2 - left]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_boxes_that_bound_the_masks_change_nothing(backend: str) -> None:
     destination, source, mask = scene((150, 140), 8)

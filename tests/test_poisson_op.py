@@ -182,6 +182,7 @@ def test_the_kernels_write_all_they_read(boxed: bool, poisoned: None) -> None:
 # ---- the op --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_op_keeps_torchs_contract(layout: torch.memory_format) -> None:
     destination, source, mask = scene(rows=3)

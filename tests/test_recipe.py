@@ -357,6 +357,7 @@ def test_the_tolerance_is_in_image_units(dtype: torch.dtype, peak: float) -> Non
     assert float(table[0, recipe.TOLERANCE]) == 0.25 * peak
 
 
+@pytest.mark.slow
 def test_integers_are_stored_bit_cast_and_bytes_as_they_are() -> None:
     columns = columns_of(SYNTHESIZERS["draem"], MANY)
     image = columns["layer0.source.texture.image"].view(np.int32)

@@ -58,6 +58,7 @@ def same(first: AnomalyBatch, second: AnomalyBatch) -> bool:
 
 
 class TestBitForBit:
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16], ids=str)
     @pytest.mark.parametrize("name", RECIPES)
     def test_any_recipe(self, name: str, dtype: torch.dtype) -> None:

@@ -153,6 +153,7 @@ def test_kernel_gives_the_known_answers() -> None:
     assert np.array_equal(unsigned(out)[:, :3].T, [answer[2] for answer in KNOWN_ANSWERS])
 
 
+@pytest.mark.slow
 @many
 @given(k=st.tuples(words, words), c=st.tuples(words, words, words, words))
 def test_numpy_equals_torch_for_any_key_and_counter(k: Any, c: Any) -> None:
@@ -393,6 +394,7 @@ def test_a_word_is_philox_of_seed_epoch_index_and_stream() -> None:
         assert draws.words("source", 1, 13)[0, row] == expected
 
 
+@pytest.mark.slow
 @many
 @given(
     index=st.lists(st.integers(0, 2**48 - 1), min_size=1, max_size=6),
@@ -466,6 +468,7 @@ def test_indices_outside_the_counter_are_refused(low: int, high: int) -> None:
 # ---- keyed permutations --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), words, words)
 def test_every_number_has_a_place_of_its_own(count: int, key: int, coin: int) -> None:
     places = rng.permuted(torch.arange(count), torch.tensor(count), *map(torch.tensor, (key, coin)))

@@ -198,17 +198,20 @@ def noise(seed: int, batch: int, channels: int = 3, side: int = 40) -> np.ndarra
 # ---- exactness -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_table_op_equals_sequential(name: str) -> None:
     for names, difference in differences(RandomOps((name,), 1), list(noise(1, 64)), seed=2):
         assert not difference.any(), names
 
 
+@pytest.mark.slow
 def test_any_three_table_ops_equal_sequential() -> None:
     for names, difference in differences(RandomOps(TABLES, 3), list(noise(3, 256)), seed=4):
         assert not difference.any(), names
 
 
+@pytest.mark.slow
 def test_table_ops_equal_sequential_on_textures(textures: list[np.ndarray]) -> None:
     for names, difference in differences(RandomOps(TABLES, 3), textures, seed=5):
         assert not difference.any(), names

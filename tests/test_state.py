@@ -154,6 +154,7 @@ class TestSurroundings:
         assert same(out, expected) and out.image.dtype == torch.float32
         assert not out.image.requires_grad
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["call", "deepcopy", "create"])
     def test_what_was_made_in_inference_mode_works_outside(self, mode: str) -> None:
         synth = make()
@@ -287,6 +288,7 @@ class TestCopies:
         torch.save(make().state_dict(), stored)
         assert len(stored.getvalue()) < 2000
 
+    @pytest.mark.slow
     def test_inside_a_larger_model(self) -> None:
         model = torch.nn.Sequential(make(), make(seed=3))
         model[1](DATA)
@@ -294,6 +296,7 @@ class TestCopies:
         twin.load_state_dict(model.state_dict())
         assert same(twin[1](DATA), model[1](DATA)) and same(twin[0](DATA), model[0](DATA))
 
+    @pytest.mark.slow
     def test_deepcopy_counts_on_its_own(self) -> None:
         synth = make()
         synth(DATA)

@@ -63,6 +63,7 @@ def synth(request: pytest.FixtureRequest, bank: anoaug.TextureBank) -> Synthesiz
     return anoaug.create("draem", textures=bank, backend=request.param, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 def test_the_default_dtype_changes_nothing(synth: Synthesizer, dtype: torch.dtype) -> None:
     expected = synth(IMAGES, **CALL)
@@ -113,6 +114,7 @@ def test_no_default_changes_a_method(
     assert equal(out, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("part", ["simplex of few pixels", "kornia"])
 def test_no_default_changes_a_source(part: str, dtype: torch.dtype | None) -> None:

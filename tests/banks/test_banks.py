@@ -251,6 +251,7 @@ class TestFromFolder:
         assert (len(bank), bank.categories) == (200, ("bsd_pitting",))
         assert all(name.startswith("train/good/") for name in bank.names)
 
+    @pytest.mark.slow
     def test_real_textures_are_all_read_and_differ(self, data_dir: Path) -> None:
         bank = TextureBank.from_folder(data_dir / "textures_cc0", size=32, progress=False)
         assert len(bank) == 240
@@ -353,6 +354,7 @@ class TestDigest:
 
 
 class TestDerived:
+    @pytest.mark.slow
     @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=9)))
     def test_smooth_is_pillows(self, image: np.ndarray[Any, Any]) -> None:
         pillow = pytest.importorskip("PIL.Image")
@@ -361,6 +363,7 @@ class TestDerived:
         expected = np.asarray(pillow.fromarray(image).filter(smooth))
         assert np.array_equal(bank.smooth[0, 0].numpy(), expected)
 
+    @pytest.mark.slow
     def test_smooth_of_real_textures_is_pillows(self, data_dir: Path) -> None:
         pillow = pytest.importorskip("PIL.Image")
         smooth = pytest.importorskip("PIL.ImageFilter").SMOOTH

@@ -56,6 +56,7 @@ def test_a_shape_is_a_function_of_its_key(kind: str) -> None:
     assert all(not np.array_equal(first, other) for other in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["blob", "scar", "polygon", "stain", "fractal"])
 def test_another_side_is_another_sampling_of_the_same_shape(kind: str) -> None:
     for n in range(5):
@@ -66,6 +67,7 @@ def test_another_side_is_another_sampling_of_the_same_shape(kind: str) -> None:
         assert np.array_equal(small[sure], level[sure] > distances.EDGE)
 
 
+@pytest.mark.slow
 def test_strokes_of_a_level_do_not_break() -> None:
     """Thinner than a pixel of the level they would."""
     for inside in shapes("crack", 40):
@@ -116,6 +118,7 @@ def test_scars_have_the_aspects_of_their_boxes() -> None:
     assert 7 / 29 - 0.03 < min(aspects) < 0.4 and 0.9 < max(aspects) < 20 / 15 + 0.03
 
 
+@pytest.mark.slow
 def test_clumps_have_the_share_of_grains_of_their_noise() -> None:
     """Of joined uniform numbers 0.29 lie above 0.61 (measured), within blobs."""
     shares = [

@@ -52,6 +52,7 @@ def test_a_seed_changes_every_family(family: int) -> None:
     assert np.abs(first.astype(int) - second).mean() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [3, 8, 12])
 def test_another_size_samples_the_same_texture(index: int) -> None:
     small = procedural.texture(index, (128, 128)).mean(axis=0)
@@ -65,6 +66,7 @@ def test_one_channel_is_the_luma_of_three() -> None:
     assert np.array_equal(procedural.texture(4, (16, 24), 9, 1), imagefolder.luma(colour))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 2), (20, 130)])
 def test_any_size_will_do(size: tuple[int, int]) -> None:
     for index in range(2 * len(FAMILIES)):

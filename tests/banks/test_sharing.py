@@ -76,6 +76,7 @@ class Rows(Dataset[tuple[int, bool]]):
 
 
 class TestSharing:
+    @pytest.mark.slow
     def test_a_mapped_bank_pickles_as_its_path(self, folder: Path) -> None:
         bank = mapped(folder)
         text = pickle.dumps(bank)

@@ -50,6 +50,7 @@ def test_an_epoch_gives_every_image_once(provider: str, contest: loader.Contest)
         assert float(image.min()) >= 0.0 and float(image.max()) <= 1.0
 
 
+@pytest.mark.slow
 def test_workers_draw_numbers_of_their_own(contest: loader.Contest) -> None:
     contest.pipeline.p = 1.0
     dataset = loader.Synthesising([contest.paths[0]] * 4, SIZE, contest.pipeline)
@@ -84,6 +85,7 @@ def test_more_images_in_a_batch_than_files_are_refused(contest: loader.Contest) 
         loader.Contest(CASE, found, SIZE, 9, torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not loader.dali_feeds.there(), reason="needs DALI")
 def test_epochs_of_dali_differ(contest: loader.Contest) -> None:
     for kind in loader.dali_feeds.KINDS:
@@ -97,6 +99,7 @@ def test_epochs_of_dali_differ(contest: loader.Contest) -> None:
         loader.dali_feeds.feed("proxy", [], SIZE, 3, None, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_without_dali_its_lines_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def test_perlin_masks_cover_about_a_twentieth(name: str) -> None:
     assert 0.02 < np.mean(shares) < 0.1
 
 
+@pytest.mark.slow
 def test_nsa_s_labels_are_soft_and_as_large_as_published() -> None:
     labels = [made("nsa", seed)[1] for seed in range(30)]
     assert all(label.min() >= 0 and label.max() <= 1 for label in labels)

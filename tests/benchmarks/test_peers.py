@@ -202,6 +202,7 @@ def test_augment_draws_three_distinct_operations(monkeypatch: pytest.MonkeyPatch
 # ---- CutPaste ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rectangles_cover_two_to_fifteen_per_cent() -> None:
     paste = CutPastePil("normal", seed=0)
     areas, aspects = [], []

@@ -64,6 +64,7 @@ def test_an_epoch_shows_every_image_once() -> None:
     assert order != segmentation.batches(6, 2, 6, seed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", segmentation.PROVIDERS)
 def test_a_run_is_kept_and_not_repeated(
     provider: str, tiny: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -74,6 +75,7 @@ def test_a_run_is_kept_and_not_repeated(
     assert segmentation.run_seed(provider, 0, TINY, tiny, tmp_path) == first
 
 
+@pytest.mark.slow
 def test_other_settings_make_another_run(tiny: Data, tmp_path: Path) -> None:
     segmentation.run_seed("numpy", 0, TINY, tiny, tmp_path)
     longer = Settings(size=32, steps=3, batch=2)

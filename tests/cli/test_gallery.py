@@ -37,6 +37,7 @@ def test_a_folder_gives_images_and_donors(run, folder: Path, tmp_path: Path):
     assert text.count("<figure>") == 6 and "Not drawn" not in text
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_bytes(run, folder: Path, tmp_path: Path):
     argv = ("gallery", folder, "-m", "cutpaste,draem", "--size", 32)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -45,6 +46,7 @@ def test_the_same_arguments_give_the_same_bytes(run, folder: Path, tmp_path: Pat
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_methods_are_drawn_on_surfaces_that_they_suit(run, folder: Path, tmp_path: Path):
     argv = ("gallery", folder, "-m", "chip,cutout,thread", "--size", 32, "-n", 2)
     assert run(*argv, "--surface", "texture,regular texture").code == 0

@@ -13,6 +13,7 @@ from anoaug import methods
 pillow = pytest.importorskip("PIL.Image")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "hint"),
     [

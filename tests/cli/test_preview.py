@@ -124,6 +124,7 @@ def test_an_unreadable_image_in_a_folder_is_named_and_replaced(run, folder: Path
     assert str(folder / "a.png") in result.err and "0x" not in result.err
 
 
+@pytest.mark.slow
 def test_demo_draws_and_tells_the_throughput(run, tmp_path: Path, monkeypatch):
     pytest.importorskip("skimage")
     monkeypatch.setattr(preview, "BATCH", 2)
@@ -172,6 +173,7 @@ def test_spread_names_each_once_and_begins_evenly(count: int, wanted: int):
     assert gaps[1:-1].max(initial=0) - gaps[1:-1].min(initial=count) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "warned"), [("test", 1), ("ground_truth", 1), ("good", 0)])
 def test_preview_of_tests_or_masks_is_warned_of(
     run, folder: Path, tmp_path: Path, part: str, warned: int
@@ -209,6 +211,7 @@ def test_a_single_image_has_no_donors(run, folder: Path):
     assert "fpi takes patches from other images, and here is one image alone" in result.err
 
 
+@pytest.mark.slow
 def test_the_demo_borrows_from_its_own_images(run, tmp_path: Path, monkeypatch):
     pytest.importorskip("skimage")
     monkeypatch.setattr(preview, "BATCH", 2)

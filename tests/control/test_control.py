@@ -67,6 +67,7 @@ def test_the_size_is_that_within_the_foreground() -> None:
     assert not empty.mask.any() and not empty.label.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["blob", "crack", "clump", "stain", "scratch"])
 def test_shapes_have_the_size_that_is_asked_for(kind: str) -> None:
     bank = anoaug.ShapeBank.procedural(kind, n=4)
@@ -81,6 +82,7 @@ def test_cells_have_it_to_the_cell() -> None:
     assert "size" not in one(masks.Cells()).controls
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(-6, 6), min_size=2, max_size=30), st.data())
 def test_the_shift_is_the_quantile_and_ties_go_to_the_nearer(
@@ -184,6 +186,7 @@ def test_where_a_place_is_asked_for_there_is_an_anomaly(name: str, where: Any) -
     assert torch.equal(again.image, out.image) and torch.equal(again.mask, out.mask)
 
 
+@pytest.mark.slow
 def test_a_location_outside_the_foreground_leaves_samples_clean() -> None:
     left = everywhere()
     left[..., 48:] = 0
@@ -241,6 +244,7 @@ def test_a_difference_beyond_the_whole_weight_is_the_whole_weight() -> None:
     )
 
 
+@pytest.mark.slow
 def test_feathers_and_overlapping_layers_reach_it_too() -> None:
     layers = [
         anoaug.Layer(masks.Rectangle(area=0.1), GREY, blends.Feather(6.0)),
@@ -360,6 +364,7 @@ def test_an_empty_batch_stays_empty(name: str) -> None:
     assert out.image.shape == none.shape and len(out.label) == 0
 
 
+@pytest.mark.slow
 def test_views_are_controlled_alike() -> None:
     synth = method("cutpaste_union", views=True)
     out = called(synth, {"size": 0.05, "location": (0.5, 0.5)})

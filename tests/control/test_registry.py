@@ -160,6 +160,7 @@ def test_a_control_that_a_method_lacks_is_refused(name: str, control: str) -> No
         method(name, control={control: VALUES[control]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", anoaug.list_methods())
 def test_describe_and_the_synthesizer_list_the_same(name: str) -> None:
     told = anoaug.describe(name)["controls"]

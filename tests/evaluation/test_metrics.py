@@ -105,6 +105,7 @@ def test_auroc_counts_pairs(pair: tuple[Array, Array]) -> None:
     assert auroc(*pair) == pytest.approx(float(auroc_by_pairs(*pair)), abs=1e-15)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(scored())
 def test_average_precision_walks_the_thresholds(pair: tuple[Array, Array]) -> None:
@@ -119,6 +120,7 @@ def test_pro_walks_the_thresholds(pair: tuple[Array, Array], limit: tuple[int, i
     assert pro(*pair, max_fpr=limit[0] / limit[1]) == pytest.approx(float(expected), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(scored())
 def test_negated_scores_mirror_auroc(pair: tuple[Array, Array]) -> None:

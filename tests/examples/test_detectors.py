@@ -64,6 +64,7 @@ def test_a_defect_without_a_mask_is_refused(load, tmp_path: Path) -> None:
     assert detectors.from_folder(tmp_path, 8).masks.flatten(1).all(1).tolist() == [False, True]
 
 
+@pytest.mark.slow
 def test_backbones_have_two_levels(load, data_dir: Path) -> None:
     detectors = load("detectors")
     weights = data_dir / "backbones"

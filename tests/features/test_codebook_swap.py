@@ -43,6 +43,7 @@ def ranks_of(tokens: Tensor, codes: Tensor, numbers: Tensor) -> Tensor:
     return apart.argsort(dim=2, stable=True).argsort(2).gather(2, numbers[..., None])[..., 0]
 
 
+@pytest.mark.slow
 def test_ranks_are_uniform_in_the_window_of_each_image() -> None:
     codes, tokens = drawn(200, 8), drawn(4, 3000, 8, seed=1)
     _, _, numbers = codebook_swap(tokens, None, keys(4), codes)
@@ -59,6 +60,7 @@ def test_ranks_are_uniform_in_the_window_of_each_image() -> None:
         assert abs(square - freedom) < 5 * (2 * freedom) ** 0.5
 
 
+@pytest.mark.slow
 def test_strengths_are_uniform() -> None:
     codes, tokens = drawn(64, 4), drawn(400, 60, 4, seed=1)
     _, _, numbers = codebook_swap(tokens, None, keys(400), codes, skip=0.0, strength=(0.5, 1.0))
@@ -88,6 +90,7 @@ def test_given_ranks_are_what_comes(backend: str) -> None:
     assert torch.equal(moved, codes[numbers]) and mask.all()
 
 
+@pytest.mark.slow
 @given(
     rows=st.lists(
         st.lists(st.sampled_from([-2.5, -1.0, -0.0, 0.0, 1e-40, 3.0]), min_size=7, max_size=7),
@@ -152,6 +155,7 @@ def test_backends_agree_bit_for_bit(order: str) -> None:
         assert found[0].stride() == expected[0].stride()
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.triton_interpreter
 def test_the_kernel_ranks_real_numbers_alike() -> None:
@@ -197,6 +201,7 @@ def test_only_masked_tokens_are_compared(monkeypatch: pytest.MonkeyPatch) -> Non
     assert seen == [7]
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_what_stays() -> None:
     codes = drawn(30, 4).requires_grad_()
     tokens = drawn(2, 10, 4, seed=1).double().requires_grad_()

@@ -45,6 +45,7 @@ def test_layers_have_masks_of_their_own() -> None:
     assert not torch.equal(alone, one) and not torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_half_of_the_images_are_emptied() -> None:
     perturb = made(p=0.5, image=(64, 64))
     out = perturb(drawn(400, 4, 16, 16), index=range(400), epoch=0)

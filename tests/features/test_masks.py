@@ -110,6 +110,7 @@ def test_bad_masks_are_refused() -> None:
 INDEX = torch.arange(6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mask",
     [

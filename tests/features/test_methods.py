@@ -246,6 +246,7 @@ def test_positions_outside_the_mask_keep_their_bits(name: str, maps: Tensor) -> 
     assert torch.equal(out.features[outside], clean(out)[outside])
 
 
+@pytest.mark.slow
 @every
 def test_a_call_can_be_repeated(name: str, maps: Tensor) -> None:
     first, second = made(name), made(name)
@@ -282,6 +283,7 @@ def test_a_sample_gets_the_same_in_any_batch(name: str, maps: Tensor) -> None:
     assert torch.equal(part.mask, whole.mask[rows])
 
 
+@pytest.mark.slow
 @every
 def test_maps_tokens_and_rows_get_the_same(name: str, maps: Tensor) -> None:
     perturb = made(name)
@@ -313,6 +315,7 @@ def test_prefix_tokens_stay(name: str, maps: Tensor) -> None:
     assert torch.equal(out.features[:, 2:], expected)
 
 
+@pytest.mark.slow
 @every
 def test_eval_mode_hands_features_through(name: str, maps: Tensor) -> None:
     out = made(name).eval()(maps, **NUMBER)
@@ -411,6 +414,7 @@ def test_gradients_reach_the_features(name: str, maps: Tensor) -> None:
         assert maps.grad is not None and maps.grad.isfinite().all() and maps.grad.any()
 
 
+@pytest.mark.slow
 @every
 def test_gradients_under_checkpointing_are_those_without(name: str, maps: Tensor) -> None:
     if case(name).inner or not case(name).gradient:
@@ -427,6 +431,7 @@ def test_gradients_under_checkpointing_are_those_without(name: str, maps: Tensor
     assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 @every
 def test_no_global_generator_is_moved(name: str, maps: Tensor) -> None:
     perturb = made(name)
@@ -436,6 +441,7 @@ def test_no_global_generator_is_moved(name: str, maps: Tensor) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 @every
 def test_real_defects_are_united(name: str, maps: Tensor) -> None:
     real = torch.zeros(B, 1, H, W)

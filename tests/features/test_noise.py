@@ -108,6 +108,7 @@ def arguments(x: Tensor, **others: Any) -> tuple[Any, ...]:
     return (x, *(given | others).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["sigma", "radius", "ratio", "z"])
 def test_gradcheck(unit: str) -> None:
     x = maps(2, 3, 4).double().requires_grad_()
@@ -204,6 +205,7 @@ def test_large_float16_features_have_a_finite_norm() -> None:
 floats = st.floats(-7e4, 7e4, width=32)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(value=floats, dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def test_stochastic_rounding_is_unbiased_between_neighbours(

@@ -67,6 +67,7 @@ def test_real_defects_are_united(maps: Tensor) -> None:
     assert perturb(maps, label=torch.tensor([1, 0]), where=nowhere).label.tolist() == [1, 0]
 
 
+@pytest.mark.slow
 def test_fullgraph_compile_gives_the_same(maps: Tensor) -> None:
     perturb = features.create("simplenet", seed=0)
     expected = perturb(maps, index=torch.tensor([0, 1]), epoch=0)

@@ -78,6 +78,7 @@ def test_nothing_is_said_of_nothing() -> None:
         tuned.warn_if_far("m", torch.ones(1, 2, 3) * FAR * 0.99)
 
 
+@pytest.mark.slow
 def test_a_compiled_call_does_not_look() -> None:
     perturb = features.create("simplenet", seed=0)
     compiled = torch.compile(perturb, fullgraph=True, backend="aot_eager")

@@ -181,6 +181,7 @@ def test_the_manifest_says_what_was_drawn(folder: Path, tmp_path: Path, textures
     assert str(tmp_path) not in top
 
 
+@pytest.mark.slow
 def test_a_replay_gives_the_same_pixels(folder: Path, tmp_path: Path, textures, pixels):
     out = tmp_path / "out"
     make(folder, out, 6, ("draem", "cutpaste", "cutpaste_union"), textures=textures, size=32)

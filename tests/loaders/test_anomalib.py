@@ -40,6 +40,7 @@ def test_a_field_obeys_manual_seed() -> None:
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dual", [False, True])
 def test_images_and_masks_of_one_and_of_a_batch(images: Tensor, dual: bool) -> None:
     generator = door.PerlinAnomalyGenerator(probability=1.0, dual_mask=dual, size=32)

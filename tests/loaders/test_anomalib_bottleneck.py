@@ -44,6 +44,7 @@ def test_every_site_drops_on_its_own(first: bool, sites: int) -> None:
     assert abs(float(kept.float().mean()) - 0.8**sites) < 0.01
 
 
+@pytest.mark.slow
 def test_passes_differ_and_an_index_repeats_one(tokens: Tensor) -> None:
     made = bare()
     assert not torch.equal(made(tokens), made(tokens))
@@ -57,6 +58,7 @@ def test_passes_differ_and_an_index_repeats_one(tokens: Tensor) -> None:
     assert torch.equal(told([7], tokens[2:3]), whole[2:3])
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_mode_of_the_model_around_it(tokens: Tensor) -> None:
     model = nn.Sequential(bare())
     assert not torch.equal(model(tokens), tokens)
@@ -65,6 +67,7 @@ def test_dropout_follows_the_mode_of_the_model_around_it(tokens: Tensor) -> None
     assert torch.equal(bare(0.0)(tokens), tokens) and bare(0.0).handle is None
 
 
+@pytest.mark.slow
 def test_gradients_under_checkpointing_are_those_without(tokens: Tensor) -> None:
     model = nn.Sequential(nn.Linear(CHANNELS, CHANNELS), bare())
     results = []
@@ -78,6 +81,7 @@ def test_gradients_under_checkpointing_are_those_without(tokens: Tensor) -> None
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 def test_copies_and_files_keep_their_noise(tokens: Tensor) -> None:
     made = bare()
     for twin in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):

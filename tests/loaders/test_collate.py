@@ -94,6 +94,7 @@ def test_collate_and_loader_together_are_refused():
         list(AnomalyLoader(wrapped, make_synth()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_a_copied_collate_has_an_epoch_of_its_own_that_reaches_workers(duplicate):
     collate = AnomalyCollate(make_synth())

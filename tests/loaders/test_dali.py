@@ -208,6 +208,7 @@ def test_dynamic_mode(dynamic: Any) -> None:
     assert torch.equal(out.image, make_synth()(images).image)
 
 
+@pytest.mark.slow
 def test_nodes_over_dynamic_mode(folder: Path, dynamic: Any) -> None:
     nodes = pytest.importorskip("torchdata.nodes")
     dali_nodes = pytest.importorskip("nvidia.dali.experimental.dynamic.pytorch.nodes")

@@ -55,6 +55,7 @@ def test_several_tiles_and_a_strided_sample(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(made, gather_samples(given, True, "torch"))
 
 
+@pytest.mark.slow
 @triton_interpreter
 @pytest.mark.parametrize("layout", ["auto", "HWC"])
 def test_the_operator_gathers_and_gives_the_same(

@@ -59,6 +59,7 @@ def test_iterations_side_by_side_keep_their_epochs():
     assert torch.equal(by_number(b for _, b in together), alone[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -416,6 +416,7 @@ def test_donors_are_of_the_image_s_category() -> None:
         assert torch.equal(batch["image"], images[batch["index"]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_data_loader_takes_it_and_the_anomalies_are_the_same(workers: int) -> None:
     data = ResidentDataset.from_tensors(make_images(), ["a"] * COUNT)

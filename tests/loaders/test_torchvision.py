@@ -117,6 +117,7 @@ def masks_of(change: Any, **options: Any) -> Tensor:
     return torch.cat([batch["mask"] for batch in DataLoader(Pictures(change), **options)])
 
 
+@pytest.mark.slow
 def test_in_a_dataset_the_index_decides() -> None:
     change = transform()
     change.set_epoch(2)

@@ -42,6 +42,7 @@ def cell_masks(masks: np.ndarray, k: int) -> np.ndarray:
 # ---- cells ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @some
 @given(
     size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
@@ -242,6 +243,7 @@ def test_bad_views_are_refused(views: Any) -> None:
         anoaug.Synthesizer(anoaug.Layer(Cells(), PAINT), views=views)
 
 
+@pytest.mark.slow
 def test_views_compile_to_one_graph() -> None:
     torch._dynamo.reset()
     synth = anoaug.create("riad", seed=3)

@@ -50,6 +50,7 @@ def test_joins_expressions() -> None:
     assert torch.equal(both, levels(FIRST & SECOND, SIZE, range(5)))
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 def test_the_kernel_equals_the_reference() -> None:

@@ -47,6 +47,7 @@ rectangles = st.one_of(
 )
 
 
+@pytest.mark.slow
 @some
 @given(mask=rectangles, size=sizes)
 def test_an_upright_rectangle_covers_exactly_its_pixels(mask: Any, size: tuple[int, int]) -> None:
@@ -57,6 +58,7 @@ def test_an_upright_rectangle_covers_exactly_its_pixels(mask: Any, size: tuple[i
         assert (len(rows), len(columns), int(drawn[n].sum())) == (height, width, height * width)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     height=st.floats(1, 25),

@@ -170,6 +170,7 @@ def sought(mask: Any, key: int, here: Any, there: Any, reach: Any, scale: Any) -
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("least, common", [(0.7, 0.25), (0.25, 0.9), (0.95, 0.95)])
 def test_the_first_allowed_candidate_is_taken(least: float, common: float) -> None:
     mask = masks.ObjectPatch(min_object=least, min_overlap=common)

@@ -88,6 +88,7 @@ fields = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @some
 @given(law=fields, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) -> None:

@@ -148,6 +148,7 @@ def test_a_label_is_inside_as_a_whole_and_by_chance() -> None:
         assert stats.binomtest(int(alike.sum()), alike.numel(), 0.09).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_each_sample_draws_its_share() -> None:
     labels = torch.arange(2500).view(1, 1, 50, 50).repeat(300, 1, 1, 1)
     images = torch.full((300, 1, 50, 50), 9, dtype=torch.uint8)
@@ -268,6 +269,7 @@ def test_what_cannot_find_labels_is_refused(wrong: Any) -> None:
         Superpixels(of=wrong)
 
 
+@pytest.mark.slow
 def test_a_call_that_finds_compiles_to_one_graph() -> None:
     torch._dynamo.reset()
     synth = synth_of(Superpixels(share=0.5, of=Columns()))

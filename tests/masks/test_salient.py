@@ -68,6 +68,7 @@ def test_a_box_about_a_pixel_is_moved_into_the_image(side: int) -> None:
 # ---- a shape -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_centres_are_on_the_foreground_and_all_over_it() -> None:
     images = torch.zeros(400, 1, *SIZE, dtype=torch.uint8)
     mask = masks.ObjectShape(BLOBS, height=9, width=9, rotation=0.0, elastic=0.0)
@@ -104,6 +105,7 @@ def test_crops_are_about_pixels_of_the_foreground() -> None:
         assert np.abs(shown - [cy[n], cx[n]]).max() < 7
 
 
+@pytest.mark.slow
 def test_with_objects_only_what_is_object_on_both_sides_is_laid_down() -> None:
     images = torch.zeros(30, 3, *SIZE, dtype=torch.uint8)
     inside = foreground(30)

@@ -114,6 +114,7 @@ fields = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @some
 @given(law=fields, size=sizes, index=st.integers(0, 2**47 - 2))
 def test_the_cpu_driver_equals_the_reference(law: Any, size: Any, index: int) -> None:
@@ -137,6 +138,7 @@ def test_the_kernel_equals_the_reference(law: Any, size: Any, index: int) -> Non
 # ---- statistics ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mean_deviation_and_marked_shares_are_the_documented_ones() -> None:
     noise = functional.simplex(200, (128, 128), (9.0, 9.0)).double()
     assert abs(noise.mean()) < 0.01
@@ -170,6 +172,7 @@ def test_the_field_has_no_steps() -> None:
         assert noise.diff(n=2, dim=axis).abs().max() < 0.008
 
 
+@pytest.mark.slow
 def test_octaves_add_finer_fields_in_proportion_to_persistence() -> None:
     def octaves(count: int, persistence: float) -> torch.Tensor:
         mask = masks.Simplex(fixed(4, 2), 0.0, 0.0, octaves=count, persistence=persistence)

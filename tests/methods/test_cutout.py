@@ -35,6 +35,7 @@ def boxes(place: str) -> np.ndarray:
     return np.stack([top, bottom, left, right], 1)
 
 
+@pytest.mark.slow
 def test_half_of_the_samples_are_anomalous() -> None:
     out = anoaug.create("cutout", seed=4)(pictures(800, (40, 40)), index=range(800), epoch=0)
     assert stats.binomtest(int(out.label.sum()), 800, 0.5).pvalue > 1e-3

@@ -79,6 +79,7 @@ def test_patches_stand_upright_anywhere() -> None:
         assert stats.kstest((start + 0.5) / (free + 1), "uniform").pvalue > 1e-4
 
 
+@pytest.mark.slow
 def test_realised_areas_are_those_of_the_common_port() -> None:
     out = anoaug.create("cutpaste", seed=4, p=1.0)(
         torch.zeros(300, 1, 256, 256, dtype=torch.uint8), index=range(300), epoch=0
@@ -89,6 +90,7 @@ def test_realised_areas_are_those_of_the_common_port() -> None:
     assert 0.019 < area.min() < 0.03 and 0.14 < area.max() < 0.152
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cutpaste", "cutpaste_scar"])
 @pytest.mark.parametrize("size", [(96, 64), (64, 96)])
 def test_without_jitter_a_patch_shows_pixels_of_the_image_alone(
@@ -162,6 +164,7 @@ def test_scars_turn_up_to_45_degrees_either_way() -> None:
     expect_uniform(angle.clip(-45, 45), -45, 45)
 
 
+@pytest.mark.slow
 def test_scars_cover_what_the_common_ports_do() -> None:
     out = anoaug.create("cutpaste_scar", seed=4, p=1.0)(
         torch.zeros(300, 1, 256, 256, dtype=torch.uint8), index=range(300), epoch=0
@@ -241,6 +244,7 @@ def test_views_of_an_image_do_not_depend_on_its_batch() -> None:
 # ---- normal samples ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32])
 @pytest.mark.parametrize("name", NAMES)
 def test_normal_samples_are_bit_identical(name: str, dtype: torch.dtype) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from scipy import stats
 
@@ -22,6 +23,7 @@ def made(name: str = "destseg", **keywords: Any) -> anoaug.Synthesizer:
     return anoaug.create(name, **{"textures": BANK, "seed": 2, **keywords})
 
 
+@pytest.mark.slow
 def test_every_sample_is_meant_to_be_anomalous() -> None:
     assert anoaug.describe("destseg")["defaults"]["p"] == 1.0
     out = made()(torch.zeros(600, 3, 48, 48, dtype=torch.uint8), index=range(600), epoch=0)

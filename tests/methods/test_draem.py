@@ -163,6 +163,7 @@ def test_rotation_and_lattice_reach_the_mask() -> None:
     assert (found["layer0.mask.perlin.yx"] == 0).all()
 
 
+@pytest.mark.slow
 def test_it_runs_on_photographed_textures(data_dir: Any) -> None:
     folder = data_dir / "textures_cc0"
     bank = anoaug.TextureBank.from_folder(folder, size=64, progress=False, cache=False)

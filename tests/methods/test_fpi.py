@@ -94,6 +94,7 @@ def solved(own: Any, foreign: Any, inside: Any, weight: float) -> Any:
     return linalg.spsolve(matrix.tocsr(), right).reshape(own.shape).clip(own.min(), own.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_pii_solves_the_published_system(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from anoaug.sources import seamless

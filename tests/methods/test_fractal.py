@@ -48,6 +48,7 @@ def test_shapes_are_no_boxes() -> None:
     assert np.mean(filling) < 0.6 and np.std(filling) > 0.08
 
 
+@pytest.mark.slow
 def test_without_jitter_the_shape_shows_pixels_of_the_image_turned_and_mirrored() -> None:
     # Every pixel has a colour of its own, so that each pasted one tells where it is from.
     colours = torch.arange(1, 96 * 96 + 1).reshape(1, 1, 96, 96)

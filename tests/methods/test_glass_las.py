@@ -97,6 +97,7 @@ def test_three_of_nine_ops() -> None:
     assert (len(defaults["ops"].ops), defaults["ops"].count) == (9, 3)
 
 
+@pytest.mark.slow
 def test_odds_choose_the_operator() -> None:
     images = pixels(30, 3, 64, 64)
     call: dict[str, Any] = {"index": range(30), "epoch": 0}
@@ -109,6 +110,7 @@ def test_odds_choose_the_operator() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_foreground_keeps_it_on_the_object() -> None:
     images = torch.full((30, 3, 64, 64), 10, dtype=torch.uint8)
     images[:, :, 16:48, 16:48] = 160

@@ -97,6 +97,7 @@ def test_a_structure_is_recoloured() -> None:
     assert differs[ours.label > 0].float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_ports_foreground_keeps_it_on_the_object() -> None:
     images = torch.full((40, 3, 64, 64), 10, dtype=torch.uint8)
     images[:, :, 16:48, 16:48] = 120

@@ -90,6 +90,7 @@ def test_the_first_patch_is_there_and_each_further_one_half_of_the_time() -> Non
 # ---- what it makes -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_labels_unite_over_patches_and_say_how_much_changed() -> None:
     out = called()
     moved = (out.image.int() - TEXTURES.int()).abs().float().mean(1, keepdim=True)
@@ -103,6 +104,7 @@ def test_labels_unite_over_patches_and_say_how_much_changed() -> None:
     assert out.mask[label][strong].mean() > out.mask[label][weak].mean() + 0.3
 
 
+@pytest.mark.slow
 def test_object_patches_stay_on_either_object() -> None:
     out = called(PRODUCTS, DONORS, preset="pill", bounds=((0.03, 0.4), (0.03, 0.4)))
     here = FIND(PRODUCTS) > 0
@@ -154,6 +156,7 @@ def test_swap_pastes_the_donors_pixels() -> None:
         assert torch.equal(out.image[n][:, y, x], donor[:, sy, sx])
 
 
+@pytest.mark.slow
 def test_without_shift_or_donors() -> None:
     still = called(shift=False, blend="swap", patches=1)
     at = [n for n in range(24) if still.label[n]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -25,6 +26,7 @@ def test_superpixels_of_real_images_are_hidden_as_a_whole(data_dir: Path) -> Non
     assert not out.image[(out.mask > 0).expand_as(images)].any()
 
 
+@pytest.mark.slow
 def test_superpixels_may_be_kept_by_index() -> None:
     images = torch.randint(
         0, 256, (4, 3, 40, 40), generator=torch.Generator().manual_seed(1)

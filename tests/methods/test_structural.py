@@ -23,6 +23,7 @@ def test_the_mask_is_what_changed(name: str) -> None:
     assert torch.equal(out.image[out.label == 0], IMAGES[out.label == 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["missing", "displaced", "rotated", "extra"])
 def test_a_component_may_be_given(name: str) -> None:
     synth = anoaug.create(name, seed=0, p=1.0, component="part")

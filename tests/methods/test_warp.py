@@ -34,6 +34,7 @@ def test_a_warp_of_nothing_is_normal() -> None:
     assert not out.label.any() and torch.equal(out.image, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.0, 0.5])
 def test_the_share_of_anomalies(p: float) -> None:
     images = pictures(torch.uint8, 400, 1, (48, 48))

@@ -45,6 +45,7 @@ def test_depth_is_in_units_of_the_range(kind: str, signs: set[float]) -> None:
     assert {float(s) for s in torch.where(moved.sum(1) > 0, 1.0, -1.0).unique()} == signs
 
 
+@pytest.mark.slow
 def test_xray_multiplies() -> None:
     before = torch.full((60, 1, 24, 24), 0.5)
     after, _ = painted(XRay((0.2, 0.4), "dense", width=1), before)

@@ -128,6 +128,7 @@ def test_views(views: Any) -> None:
 # ---- streams -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_modality_more_moves_nothing() -> None:
     whole = make()(IMAGES, extra=EXTRA)
     for name in EXTRA:
@@ -142,6 +143,7 @@ def test_another_name_draws_anew() -> None:
     assert tables is not None and not (tables["a"].table[:, 1:2] == tables["b"].table[:, 1:2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cutpaste", "draem", "donor", "batch donor", "layers"])
 def test_together_is_the_same_anomaly(name: str) -> None:
     """A second image equal to the first becomes what the first becomes."""
@@ -151,6 +153,7 @@ def test_together_is_the_same_anomaly(name: str) -> None:
     assert not torch.equal(apart.extras["twin"], out.image)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_batch() -> None:
     whole = make()(IMAGES, index=range(BATCH), epoch=3, extra=EXTRA)
     for rows in ([4], [5, 2], [0, 1, 3]):
@@ -160,6 +163,7 @@ def test_samples_do_not_depend_on_their_batch() -> None:
             assert torch.equal(bits(some.extras[name]), bits(whole.extras[name][rows]))
 
 
+@pytest.mark.slow
 def test_p_is_the_share_that_shows() -> None:
     size = (400, 1, 16, 16)
     synth = Synthesizer(
@@ -185,6 +189,7 @@ def test_replay() -> None:
         assert torch.equal(bits(some.extras[name]), bits(out.extras[name][rows]))
 
 
+@pytest.mark.slow
 def test_params_survive_a_file_and_fewer_modalities() -> None:
     out, file = make()(IMAGES, extra=EXTRA), io.BytesIO()
     torch.save(out.params, file)
@@ -208,6 +213,7 @@ def test_replay_refuses() -> None:
         synth(IMAGES, extra={"depth": EXTRA["depth"]}, params=bare)
 
 
+@pytest.mark.slow
 def test_copies_and_eval() -> None:
     synth = make()
     other = copy.deepcopy(synth)
@@ -282,6 +288,7 @@ def test_other_refusals() -> None:
         make(normal_transform=lambda x: x.flip(3))(IMAGES, extra=EXTRA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["draem", "cutpaste_union", "cutpaste_scar", "fractal", "rdpp", "riad"]
 )

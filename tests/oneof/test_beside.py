@@ -32,6 +32,7 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_row_is_what_its_member_alone_makes_of_it() -> None:
     out = make(**KNOWN)(IMAGES, extra=sensors(), **numbered())
     names = chosen(make(), range(COUNT), epoch=3)
@@ -51,6 +52,7 @@ def test_the_image_is_as_without() -> None:
     assert torch.equal(plain.image, more.image) and torch.equal(plain.mask, more.mask)
 
 
+@pytest.mark.slow
 def test_replay_of_all_and_of_some() -> None:
     synth = make(**KNOWN)
     out = synth(IMAGES, extra=sensors(), **numbered())

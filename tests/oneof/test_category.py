@@ -101,6 +101,7 @@ def test_foregrounds_of_each_product(method: str, names: list[str]) -> None:
         assert torch.equal(out.image[n], own.image[0]) and torch.equal(out.mask[n], own.mask[0])
 
 
+@pytest.mark.slow
 def test_destseg_turns_what_the_published_loader_turns() -> None:
     names = ["bottle", "wood", "pill"] * 4
     images = pictures(batch=COUNT)[..., :36, :36].contiguous()
@@ -175,6 +176,7 @@ def test_all_of_mvtec_are_there() -> None:
     assert set(PRESETS) == set(anoaug.describe("nsa")["categories"])
 
 
+@pytest.mark.slow
 def test_an_unknown_category_is_refused_or_has_the_default() -> None:
     synth = ByCategory("memseg", textures=TEXTURES)
     with pytest.raises(ValueError, match="category: 'bottel' has no settings; did you mean bottle"):
@@ -271,6 +273,7 @@ def test_any_dtype_and_layout(dtype: torch.dtype, last: bool) -> None:
 # ---- as a module ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_replay_needs_no_category() -> None:
     synth = ByCategory("nsa", donors=BANK, default="object")
     out = synth(PRODUCTS, category=NAMES)
@@ -367,6 +370,7 @@ def test_loaders_bring_the_category() -> None:
         assert torch.equal(got, own.image)
 
 
+@pytest.mark.slow
 def test_torch_compile_leaves_it_out() -> None:
     synth = shades()
     compiled = torch.compile(lambda x: synth(x, category=SHADES, **numbered()).mask * 2.0,

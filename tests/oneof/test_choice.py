@@ -46,6 +46,7 @@ class TestChoice:
             spread = 8 + 5 * math.sqrt(4000 * share * (1 - share))
             assert abs(drawn.count(name) - 4000 * share) <= spread
 
+    @pytest.mark.slow
     @given(
         weights=st.lists(st.floats(0.01, 5), min_size=3, max_size=3), new=st.floats(0, 5),
         which=st.integers(0, 2),

@@ -42,6 +42,7 @@ class TestModule:
         twin.load_state_dict(torch.load(stored, weights_only=True))
         assert (twin.seed, twin.epoch) == (5, 2) and same(twin(IMAGES), synth(IMAGES))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "copied",
         [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))],
@@ -212,6 +213,7 @@ class TestCompile:
                 settled = counter.frame_count
         assert 2 <= counter.frame_count == settled
 
+    @pytest.mark.slow
     def test_the_module_itself(self, counter: Any) -> None:
         compiled, eager = torch.compile(make(), backend=counter), make()
         out = compiled(IMAGES)

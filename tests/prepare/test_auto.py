@@ -43,6 +43,7 @@ def shows(sheet: Image.Image, colour: tuple[int, int, int]) -> bool:
     return bool((np.asarray(sheet) == colour).all(-1).any())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("background", "colours"),
     [(10, (150, 120, 80)), (235, (60, 60, 50)), (120, (200, 80, 110)), (200, (30, 120, 60))],

@@ -107,6 +107,7 @@ def test_a_synthesizer_hands_it_the_categories() -> None:
         synth(IMAGES, category=[0] * 6)
 
 
+@pytest.mark.slow
 def test_donors_are_looked_at_as_their_own_category() -> None:
     bank = DonorBank.from_tensors(products(12, 2), categories=NAMES * 2)
     where = ByCategory("nsa")
@@ -170,6 +171,7 @@ def test_a_callable_of_one_s_own() -> None:
     assert told == [[*NAMES[:5], ""], None]
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph() -> None:
     synth = made(foreground=ByCategory("memseg"))
 

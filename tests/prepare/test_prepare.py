@@ -302,6 +302,7 @@ def test_any_channels_dtype_and_tiny_images(rule, channels):
     assert rule(images[..., :2, :2]).shape == (2, 1, 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_no_step_reads_a_value(rule):
     # A meta tensor has none to read: a host that asked for one would have to wait for a device.

@@ -31,6 +31,7 @@ def recall(labels: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
     return float((near & edges).sum() / edges.sum()), float(near.mean())
 
 
+@pytest.mark.slow
 def test_boundaries_recall_edges_as_scikit_image_s_do(data_dir: Path) -> None:
     train = sorted(p for p in (data_dir / "bsd_pitting" / "train").rglob("*") if p.is_file())
     texture = data_dir / "textures_cc0" / "Chainmail_002.jpg"

@@ -97,6 +97,7 @@ def test_the_kernel_equals_the_reference(
 # ---- what it gives -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mean", "amplitude"), [(0.5, 0.5), (0.3, 0.1), (0.5, 0.0)])
 def test_it_is_mean_and_amplitude_times_noise(mean: float, amplitude: float) -> None:
     source = sources.Simplex(amplitude, mean, cells=4.0, rotation=0.0)

@@ -103,6 +103,7 @@ def test_without_overlap_the_order_changes_nothing() -> None:
     assert torch.equal(both[inside], alone[inside])
 
 
+@pytest.mark.slow
 def test_either_is_normal_or_mixed_by_the_sample() -> None:
     images = natural(40, 8)
     made = {mode: layers(mode, 1)(images, index=range(40), epoch=0) for mode in (*MODES, "either")}

@@ -55,6 +55,7 @@ def test_cells_are_exchanged_and_nothing_else(rows: int, columns: int, side: int
     assert torch.equal(after, torch.stack([b[o] for b, o in zip(before, order, strict=True)]))
 
 
+@pytest.mark.slow
 @given(size=st.tuples(st.integers(2, 60), st.integers(2, 60)), grid=st.integers(1, 16))
 @some
 def test_any_size(size: tuple[int, int], grid: int) -> None:
@@ -139,6 +140,7 @@ def test_the_cpu_driver_equals_the_reference(dtype: torch.dtype, layout: str) ->
     assert torch.equal(ours, true)
 
 
+@pytest.mark.slow
 @pytest.mark.triton_interpreter
 @needs_triton
 def test_the_kernel_equals_the_reference_on_a_large_grid() -> None:

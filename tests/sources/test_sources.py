@@ -51,6 +51,7 @@ def test_an_upright_patch_is_copied_exactly_from_where_it_was_drawn(
         assert torch.equal(ours[:, y, x], truth[:, from_y, from_x])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
@@ -289,6 +290,7 @@ def rendered(name: str, images: torch.Tensor, backend: str) -> torch.Tensor:
     return painted(source, mask, backend=backend)(images, index=range(4), epoch=3).image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("name", EVERY)
 def test_the_cpu_driver_equals_the_reference(

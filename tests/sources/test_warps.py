@@ -87,6 +87,7 @@ def test_outside_the_ellipse_nothing_moves() -> None:
         assert moved[u * u + v * v < 0.8].mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [sources.Warp(0.6), sources.Warp(0.0, zoom=1.0), sources.Warp(0.0, twist=80.0)],
@@ -106,6 +107,7 @@ def test_nothing_is_folded_over(source: sources.Warp) -> None:
     assert area.min() > 0.0
 
 
+@pytest.mark.slow
 def test_the_centre_shows_what_lies_the_shift_away() -> None:
     size, rows = (64, 64), 200
     box = masks.Rectangle(height=31, width=41)

@@ -207,6 +207,7 @@ def test_fitted_centres_and_radius_serve_maps_and_rows() -> None:
     assert glass.state_dict().keys() >= {"centre.centres"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["manifold", "hypersphere"])
 def test_gradcheck_with_the_steps_held(mode: str) -> None:
     # A linear judge steps along the same direction wherever it is, so that differences see no more
@@ -336,6 +337,7 @@ class Nested(nn.Module):
         return self.tail(self.body(value.reshape(-1, value.shape[-1])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [judge, Nested, lambda c: judge(c).eval()])
 @pytest.mark.parametrize("mode", ["manifold", "hypersphere"])
 def test_the_remembered_layer_gives_equal_results(make: Callable, mode: str) -> None:

@@ -300,6 +300,7 @@ def _empty_on(rank: int) -> None:
     made("centres").fit([maps()] if rank == 0 else [], progress=False)
 
 
+@pytest.mark.slow
 def test_an_empty_loader_is_refused_on_every_rank() -> None:
     assert all("at least one batch on every rank" in text for text in on_two_ranks(_empty_on))
 
@@ -322,5 +323,6 @@ def _wrapped_on(rank: int) -> bool:
     return torch.equal(before, model.centres.centres)
 
 
+@pytest.mark.slow
 def test_ddp_takes_buffers_that_were_fitted_later() -> None:
     assert on_two_ranks(_wrapped_on) == [True, True]

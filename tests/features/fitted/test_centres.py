@@ -131,6 +131,7 @@ def test_the_gradient_goes_outwards_and_is_zero_at_the_centre() -> None:
     torch.testing.assert_close(asked.grad[0], torch.tensor([[0.0, 0.0, 0.0], [0.6, 0.0, 0.8]]))
 
 
+@pytest.mark.slow
 def test_it_compiles_without_a_break() -> None:
     tokens = drawn(3, 6, 4)
     module = fitted.PositionalCentres(match="cosine", categories=2)

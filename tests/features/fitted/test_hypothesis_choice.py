@@ -35,6 +35,7 @@ def by_numpy(image: np.ndarray) -> tuple[float, int, float, float]:
     return radius, len(y), len(y) / (4 * abs(x).max() * abs(y).max()), len(y) / disc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [289, 200])
 def test_the_spectrum_is_what_numpy_finds(size: int) -> None:
     images = stripes(size)
@@ -53,6 +54,7 @@ def test_the_rule() -> None:
     assert Spectrum(13.0, 61, 0.21, 0.21).hypothesis == "manifold"
 
 
+@pytest.mark.slow
 def test_a_flat_image_is_a_manifold_and_black_has_no_spectrum() -> None:
     flat = fitted.HypothesisChoice().fit([torch.full((2, 1, 64, 64), 0.5)], progress=False)
     assert flat.hypothesis == "manifold" and flat.spectrum().radius == 0.0
@@ -92,6 +94,7 @@ def _fitted_on(rank: int) -> float:
     return float(choice.image.sum())
 
 
+@pytest.mark.slow
 def test_ranks_share_the_mean_image() -> None:
     batches = [torch.cat([stripes(), stripes() * 0.5, stripes() * 0.2])]
     alone = fitted.HypothesisChoice().fit(batches, progress=False).image.sum()

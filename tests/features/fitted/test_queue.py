@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from anoaug.features import fitted
 
 
+@pytest.mark.slow
 @given(
     length=st.integers(1, 6),
     batches=st.lists(st.lists(st.integers(0, 3), max_size=20), min_size=1, max_size=5),

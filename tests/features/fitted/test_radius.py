@@ -78,6 +78,7 @@ def _attached_on(rank: int) -> tuple[Tensor, Tensor]:
     return radius.detach(), values.grad
 
 
+@pytest.mark.slow
 def test_ranks_share_value_and_gradient() -> None:
     values = drawn(8, 3).requires_grad_()
     radius = torch.quantile(values.norm(dim=1), 0.3)

@@ -111,6 +111,7 @@ def _fitted_on(rank: int) -> Tensor:
     return module.errors
 
 
+@pytest.mark.slow
 def test_ranks_share_their_errors() -> None:
     alone = fitted.ChannelSelector(2)
     for seed in range(3):

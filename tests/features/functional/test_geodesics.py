@@ -100,6 +100,7 @@ def test_positive_curvature_is_the_sphere() -> None:
     torch.testing.assert_close(manifolds.geodesic_distance(x, y, 1.0), angle)
 
 
+@pytest.mark.slow
 @every
 def test_the_geometry_has_derivatives(curvature: float) -> None:
     x = points(curvature, 3, 3).requires_grad_()

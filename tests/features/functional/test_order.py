@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from anoaug.features import functional
 
 
+@pytest.mark.slow
 @given(
     values=st.lists(
         st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=40

@@ -83,6 +83,7 @@ def test_a_step_on_maps_moves_positions_of_the_mask() -> None:
 # ---- the projection ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     r=st.floats(0.05, 20.0), size=st.sampled_from([0.0, 1e-6, 0.1, 1.0, 30.0]),
     channels=st.integers(1, 24), seed=st.integers(0, 2**32),

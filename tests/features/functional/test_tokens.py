@@ -38,6 +38,7 @@ def test_sizes_are_uniform_and_places_too() -> None:
     assert (mask.mean(0) - (P + 1) / (2 * P)).abs().max() < 0.013
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32),

@@ -30,6 +30,7 @@ def output_of(net: nn.Module, name: str, x: Tensor) -> Tensor:
     return found[0]
 
 
+@pytest.mark.slow
 def test_a_layer_gets_what_a_call_gives(net: ResNet) -> None:
     clean = output_of(net, "layer2", images())
     with features.attach(net, "layer2", noise()) as handle:
@@ -84,6 +85,7 @@ def test_modules_are_targets(net: ResNet) -> None:
     assert list(features.attach(net, net, noise(layout="rows")).perturbs) == [""]
 
 
+@pytest.mark.slow
 def test_a_dict_gives_each_layer_its_own(net: ResNet) -> None:
     weak, strong = noise(sigma=0.0), noise()
     handle = features.attach(net, {"layer3": strong, "layer1": weak})
@@ -172,6 +174,7 @@ def test_passes_are_numbered_from_the_seed(net: ResNet) -> None:
         assert torch.equal(net(images()), twin(images()))
 
 
+@pytest.mark.slow
 def test_methods_of_the_model_are_passes_too() -> None:
     net = ViT()
     handle = features.attach(net, "blocks.1", noise(prefix=2))
@@ -183,6 +186,7 @@ def test_methods_of_the_model_are_passes_too() -> None:
         net.forward_features(images())
 
 
+@pytest.mark.slow
 def test_a_layer_called_twice_in_a_pass_gets_the_same() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -226,6 +230,7 @@ def test_hooks_that_collect_see_anomalies(net: ResNet) -> None:
     assert torch.equal(seen[1], late.context.clean)
 
 
+@pytest.mark.slow
 def test_channels_last_and_autocast(net: ResNet) -> None:
     handle = features.attach(net, "layer2", noise())
     x = images().contiguous(memory_format=torch.channels_last)
@@ -240,6 +245,7 @@ def test_channels_last_and_autocast(net: ResNet) -> None:
     assert torch.equal(made.features, wide.bfloat16())
 
 
+@pytest.mark.slow
 def test_gradients_flow_through(net: ResNet) -> None:
     features.attach(net, "layer3", noise())
     net(images()).sum().backward()
@@ -319,12 +325,14 @@ def test_outputs_that_are_no_features(
         net(images())
 
 
+@pytest.mark.slow
 def test_a_layout_that_does_not_fit_names_the_layer(net: ResNet) -> None:
     features.attach(net, "layer3", noise(layout="tokens"))
     with pytest.raises(ValueError, match=r"layer 'layer3': features: expected rank 3"):
         net(images())
 
 
+@pytest.mark.slow
 def test_a_transformer_knows_its_prefix_tokens() -> None:
     net = ViT()
     features.attach(net, "blocks.0", noise())
@@ -343,6 +351,7 @@ def test_a_layer_that_is_never_called_is_told(net: ResNet) -> None:
     net(images())
 
 
+@pytest.mark.slow
 def test_features_of_inference_mode_are_refused(net: ResNet) -> None:
     perturb = noise()
     features.attach(net, "layer3", perturb)

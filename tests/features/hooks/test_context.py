@@ -46,6 +46,7 @@ def test_the_rule_is_the_perturbations_or_ours(net: ResNet, rule: str | None) ->
     assert torch.equal(handle.context.mask, expected)
 
 
+@pytest.mark.slow
 def test_masks_on_the_grid_stay(net: ResNet) -> None:
     handle = features.attach(net, "layer3", noise())
     handle.context.set(where=coarse(masks(), 4))
@@ -53,6 +54,7 @@ def test_masks_on_the_grid_stay(net: ResNet) -> None:
     assert torch.equal(handle.context.mask, coarse(masks(), 4))
 
 
+@pytest.mark.slow
 def test_labels_of_real_defects(net: ResNet) -> None:
     handle = features.attach(net, "layer3", noise())
     nowhere = torch.zeros(2, 1, 16, 16)
@@ -61,6 +63,7 @@ def test_labels_of_real_defects(net: ResNet) -> None:
     assert handle.context.label.tolist() == [0, 1] and not handle.context.mask.any()
 
 
+@pytest.mark.slow
 def test_tokens_get_masks_of_images() -> None:
     net = ViT()
     handle = features.attach(net, "blocks.*", noise(prefix=2))
@@ -85,6 +88,7 @@ def test_a_grid_has_the_pictures_proportions(size: tuple[int, int] | None) -> No
     assert torch.equal(handle.context.mask, expected.flatten(1))
 
 
+@pytest.mark.slow
 def test_rows_are_divided_among_images() -> None:
     net = nn.Sequential(nn.Flatten(0, 1))
     handle = features.attach(net, "0", noise())
@@ -95,6 +99,7 @@ def test_rows_are_divided_among_images() -> None:
     assert torch.equal(handle.context.label, torch.where(torch.arange(32) < 16, inside.long(), 1))
 
 
+@pytest.mark.slow
 def test_every_pass_needs_its_own_inputs(net: ResNet) -> None:
     perturb = noise()
     handle = features.attach(net, "layer3", perturb)
@@ -112,6 +117,7 @@ def test_every_pass_needs_its_own_inputs(net: ResNet) -> None:
     assert handle.context.mask.all()
 
 
+@pytest.mark.slow
 def test_a_context_is_read_after_a_pass(net: ResNet) -> None:
     handle = features.attach(net, ["layer2", "layer3"], noise())
     for what in ("mask", "label", "clean"):
@@ -126,6 +132,7 @@ def test_a_context_is_read_after_a_pass(net: ResNet) -> None:
     assert handle.context.batch == {}
 
 
+@pytest.mark.slow
 def test_bad_input(net: ResNet) -> None:
     handle = features.attach(net, "layer2", noise())
     with pytest.raises(TypeError, match=r"context.mask: expected a tensor, got list"):
@@ -146,6 +153,7 @@ def test_bad_input(net: ResNet) -> None:
         net(images())
 
 
+@pytest.mark.slow
 def test_tokens_without_a_fitting_grid_are_told() -> None:
     net = nn.Sequential(nn.Identity())
     handle = features.attach(net, "0", noise())

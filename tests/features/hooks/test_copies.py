@@ -56,6 +56,7 @@ def test_a_copy_goes_its_own_way(net: ResNet, duplicate: Any) -> None:
     assert features.attached(twin) == [] and len(features.attached(net)) == 1
 
 
+@pytest.mark.slow
 def test_an_averaged_teacher_can_be_left_alone(net: ResNet) -> None:
     handle = features.attach(net, "layer3", noise(), copies="disabled")
     teacher = AveragedModel(net)
@@ -68,6 +69,7 @@ def test_an_averaged_teacher_can_be_left_alone(net: ResNet) -> None:
     assert features.attached(pickle.loads(pickle.dumps(net)))[0].enabled
 
 
+@pytest.mark.slow
 def test_a_part_is_copied_without_the_whole(net: ResNet) -> None:
     features.attach(net, "layer3", noise())
     part = copy.deepcopy(net.layer3)

@@ -78,6 +78,7 @@ def test_extractors_return_anomalies(build: Any) -> None:
     assert torch.equal(found["layer3"][1], clean["layer3"][1])
 
 
+@pytest.mark.slow
 def test_what_an_extractor_returns_can_be_perturbed() -> None:
     extractor = Stages(ResNet(), ["layer2", "layer3"])
     clean = extractor(images())
@@ -87,6 +88,7 @@ def test_what_an_extractor_returns_can_be_perturbed() -> None:
     assert not torch.equal(found["layer3"], clean["layer3"])
 
 
+@pytest.mark.slow
 def test_a_sequential() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3))
     handle = features.attach(net, ["0", "2"], noise())
@@ -95,6 +97,7 @@ def test_a_sequential() -> None:
     assert handle.context.batch["0"].clean.shape == (2, 4, 14, 14)
 
 
+@pytest.mark.slow
 def test_transformer_blocks() -> None:
     net = ViT()
     clean = net.forward_features(images())
@@ -177,6 +180,7 @@ def test_timms_feature_networks(name: str) -> None:
     assert not changed[:, changed.shape[1] // 2 :].any()
 
 
+@pytest.mark.slow
 def test_timms_hook_network() -> None:
     timm: Any = optional("timm")
     net = timm.create_model(

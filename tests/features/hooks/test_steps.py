@@ -107,6 +107,7 @@ def test_a_pass_that_is_forgotten_is_told() -> None:
         loss.backward()
 
 
+@pytest.mark.slow
 def test_a_pass_that_fails_ends() -> None:
     net = ResNet()
     features.attach(net, "layer3", noise())
@@ -115,6 +116,7 @@ def test_a_pass_that_fails_ends() -> None:
     assert not torch.equal(net(images()), net(images()))
 
 
+@pytest.mark.slow
 def test_no_global_generator_is_moved() -> None:
     net = ResNet(reentrant=False)
     features.attach(net, "layer3", noise())

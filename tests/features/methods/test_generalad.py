@@ -58,6 +58,7 @@ def test_it_warns_of_features_unlike_the_papers(tokens: Tensor) -> None:
         features.create("generalad", seed=0)(1000 * tokens)
 
 
+@pytest.mark.slow
 def test_attention_goes_through_a_hook(tokens: Tensor, attention: Tensor) -> None:
     net = nn.Sequential(nn.Identity())
     handle = features.attach(net, "0", features.create("generalad", mode="attn", seed=3))

@@ -159,6 +159,7 @@ class TestKernels:
         one, two = (rows(x, "jitter", 0.1, noise=noise, backend=n) for n in ("triton", "torch"))
         torch.testing.assert_close(one, two, **CLOSE[torch.float32])
 
+    @pytest.mark.slow
     def test_columns_of_each_row_are_read(self) -> None:
         x = normal(G, P, 8)
         own = torch.rand(G, P, generator=torch.Generator().manual_seed(0))
@@ -278,6 +279,7 @@ def test_compiled_distances_are_the_references() -> None:
 # ---- gradients -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", DERIVED)
 def test_gradients_are_derivatives(law: str) -> None:
     x = normal(G, 3, 5).double() * 2

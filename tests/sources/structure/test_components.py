@@ -214,6 +214,7 @@ def test_any_dtype_gives_the_same_anomaly(name: str, dtype: torch.dtype) -> None
     assert torch.isfinite(other.float()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_every_backend_pastes_the_same_picture(backend: str) -> None:
     if backend == "compiled":
@@ -222,6 +223,7 @@ def test_every_backend_pastes_the_same_picture(backend: str) -> None:
     assert (away(ours, run(SOURCES["displaced"]).image) > 1).float().mean() < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(2, 2), (7, 5), (16, 300)])
 def test_odd_sizes_pass(size: tuple[int, int]) -> None:
     images = ground(2, size)

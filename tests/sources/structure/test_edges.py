@@ -61,6 +61,7 @@ def test_without_a_foreground_it_says_so() -> None:
         SYNTH(IMAGES, index=range(12), epoch=0)
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_in_any_batch() -> None:
     whole = SYNTH(IMAGES, index=range(12), epoch=0, foreground=INSIDE)
     one = SYNTH(IMAGES[[7]], index=[7], epoch=0, foreground=INSIDE[[7]])
@@ -88,6 +89,7 @@ def test_the_method_finds_the_object_by_rule() -> None:
         anoaug.create("chip", seed=0, p=1.0, foreground=None)(IMAGES)
 
 
+@pytest.mark.slow
 def test_holes_and_specks_of_a_threshold_have_no_outline() -> None:
     """Dark relief within an object is none of its edge, and breaks off with it."""
     generator = torch.Generator().manual_seed(2)

@@ -86,6 +86,7 @@ def test_the_laws_are_uniform() -> None:
     expect_uniform(np.degrees(np.arctan2(dy, dx)), -180, 180)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["faded", "ghost", "smeared", "register"])
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.float32])
 def test_any_dtype_gives_the_same(fault: str, dtype: torch.dtype) -> None:

@@ -24,6 +24,7 @@ def stripes(period: int, width: int, size: tuple[int, int] = (96, 96), rows: int
     return torch.where(thread, images - 150, images).to(torch.uint8)
 
 
+@pytest.mark.slow
 @some
 @given(period=st.integers(6, 28), turned=st.booleans())
 def test_the_repeat_of_stripes_is_found(period: int, turned: bool) -> None:
@@ -97,6 +98,7 @@ def test_a_sample_is_the_same_in_any_batch() -> None:
     assert torch.equal(synth(images[[4]], index=[4], epoch=0).image, whole.image[[4]])
 
 
+@pytest.mark.slow
 def test_the_method_names_the_kinds() -> None:
     synth = anoaug.create("thread", seed=0, p=1.0)
     out = synth(stripes(14, 5, rows=40), index=range(40), epoch=0)
