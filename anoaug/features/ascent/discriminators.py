@@ -74,7 +74,8 @@ class FirstLayer:
     """The first layer of a discriminator, which remembers what it gives for the true features.
 
     During an ascent weights and true features stand still, so only the fake half is computed again.
-    The layer's ``forward`` is replaced while the context is entered.
+    The layer's ``forward`` is replaced while the context is entered. ``joined`` are both halves, as
+    the discriminator gets them, and ``moved`` the fake one.
 
     Args:
         discriminator: A module whose first layer is linear or a convolution of the features.
@@ -108,6 +109,7 @@ class FirstLayer:
                 "cache_first_linear=True, got a parametrised one; its weight may change per call"
             )
         self.joined: Tensor | None = None
+        self.moved: Tensor | None = None
         self._kept: Tensor | None = None
         self._used = False
 
@@ -128,7 +130,9 @@ class FirstLayer:
                 with torch.no_grad():
                     self._kept = original(value[:half])
             self._used = True
-            return torch.cat((self._kept, original(value[half:])))
+            # Not through the joined ones, whose gradient would be as large as both halves.
+            fake = self.moved if value is self.joined else None
+            return torch.cat((self._kept, original(value[half:] if fake is None else fake)))
 
         self.layer.forward = forward
         try:
@@ -138,7 +142,7 @@ class FirstLayer:
                 self.layer.forward = original
             else:
                 del self.layer.forward
-            self._kept = self.joined = None
+            self._kept = self.joined = self.moved = None
 
     def check_used(self) -> None:
         """Refuse a discriminator that went round the layer.

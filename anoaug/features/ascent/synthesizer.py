@@ -17,7 +17,7 @@ from ..functional.door import number
 from ..functional.order import quantile as order_quantile
 from ..functional.shells import annulus_project, ascent_step
 from ..layouts import Grid
-from ..ops.rows import feature_distances
+from ..ops.rows import feature_distances, feature_gaussians
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import discriminators
 from .glass import CONVENTIONS
@@ -155,7 +155,7 @@ class AscentSynthesizer(Perturbation):
         real = site.features.contiguous()
         noise = site.noise
         if noise is None:
-            noise = reference.gaussians(site.rng(self.stream), *real.shape[1:]).to(real.dtype)
+            noise = self._noise(site.rng(self.stream), *real.shape[1:]).to(real.dtype)
         start = torch.where(inside[..., None], noise * self.sigma, 0.0)
         if not self.mining or not self.steps:
             moved = real + start
@@ -167,6 +167,11 @@ class AscentSynthesizer(Perturbation):
         offset, extras = self._ascend(site, inside, real, base, away, radius, noise)
         extras["radius"] = torch.as_tensor(radius, dtype=real.dtype, device=real.device)
         return Perturbed(torch.where(inside[..., None], base + offset, real), inside, extras)
+
+    def _noise(self, keys: Tensor, positions: int, channels: int) -> Tensor:
+        if keys.device.type == "cpu" and self.backend != "triton":
+            return feature_gaussians(keys, positions, channels, self.backend)
+        return reference.gaussians(keys, positions, channels)
 
     def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
         """No steps: zeros."""
@@ -189,10 +194,12 @@ class AscentSynthesizer(Perturbation):
             for turn in range(1, self.steps + 1):
                 with _recording():
                     fake = (still + _constant(offset)).requires_grad_()
-                    both = torch.cat((fixed, torch.where(chosen, fake, fixed)))
+                    moved = torch.where(chosen, fake, fixed)
+                    both = torch.cat((fixed, moved))
                     joined = self._arranged(site.grid, both).to(dtype)
                     if first is not None:
                         first.joined = joined
+                        first.moved = self._arranged(site.grid, moved).to(dtype)
                     loss = self._loss(judge(joined), joined)
                     (gradient,) = torch.autograd.grad(loss, fake)
                 if first is not None and turn == 1:
