@@ -273,7 +273,8 @@ class Bank:
                 facts.rows = tuple(
                     cachefile.ordered(cachefile.row_digest, iter(rows), cachefile.threads())
                 )
-            parts = [facts.rows, self.data.shape, self.categories, self.category.tolist()]
+            category = self.category.tolist()  # host: once per bank
+            parts = [facts.rows, self.data.shape, self.categories, category]
             facts.digest = hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:16]
         return facts.digest
 

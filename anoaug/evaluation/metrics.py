@@ -185,7 +185,7 @@ def pixel_average_precision(scores: ArrayLike, masks: ArrayLike) -> float:
 def _region_weights(positive: torch.Tensor) -> tuple[torch.Tensor, int]:
     """(N, H, W) float64 with 1 / area at each pixel of a region, and the number of regions."""
     label = require("scipy.ndimage", "eval").label
-    masks = positive.cpu().numpy()
+    masks = positive.cpu().numpy()  # host: SciPy labels the regions, once per evaluation
     weights = np.zeros(masks.shape, dtype=np.float64)
     regions = 0
     for mask, weight in zip(masks, weights, strict=True):
@@ -229,6 +229,7 @@ def pro(scores: ArrayLike, masks: ArrayLike, max_fpr: float = 0.3) -> float:
     false = (~positive).flatten()[order].cumsum(0)[ends].double()
     overlap = weights.flatten()[order].cumsum(0)[ends]
     zero = false.new_zeros(1)
+    # host: the curve's integral, once per evaluation
     rate = torch.cat((zero, false / (positive.numel() - positives))).cpu().numpy()
     found = torch.cat((zero, overlap / regions)).cpu().numpy()
     inside = int(np.searchsorted(rate, max_fpr, side="right"))

@@ -467,6 +467,15 @@ def test_where_confines(name: str, maps: Tensor) -> None:
     assert not out.mask[:, :, 2:].any()
 
 
+def traced(name: str) -> Any:
+    """In which Dynamo follows the method, its gradients within too."""
+    if not case(name).inner:
+        return contextlib.nullcontext()
+    if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        pytest.skip("this torch does not trace torch.autograd.grad")
+    return torch._dynamo.config.patch(trace_autograd_ops=True)
+
+
 @pytest.mark.slow
 @every
 @pytest.mark.filterwarnings("ignore:.*is_compiling.*")
@@ -474,12 +483,7 @@ def test_fullgraph_compile_gives_the_same(name: str, maps: Tensor) -> None:
     perturb = made(name)
     expected = perturb(maps, **NUMBER)
     torch.compiler.reset()
-    told = {}
-    if case(name).inner:
-        if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
-            pytest.skip("this torch does not trace torch.autograd.grad")
-        told = {"trace_autograd_ops": True}
-    with torch._dynamo.config.patch(**told) if told else contextlib.nullcontext():
+    with traced(name):
         found = torch.compile(perturb, fullgraph=True, backend="aot_eager")(maps, **NUMBER)
     torch.testing.assert_close(found.features, expected.features)
     assert torch.equal(found.mask, expected.mask) and torch.equal(found.label, expected.label)
@@ -494,13 +498,8 @@ def test_one_compilation_with_dynamic_shapes_serves_other_sizes(
     """Sizes and numbers are symbols; factors of 7 channels would show a change of their order."""
     monkeypatch.setitem(globals(), "C", 7)
     torch.compiler.reset()
-    told = {}
-    if case(name).inner:
-        if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
-            pytest.skip("this torch does not trace torch.autograd.grad")
-        told = {"trace_autograd_ops": True}
     perturb = made(name)
-    with torch._dynamo.config.patch(**told) if told else contextlib.nullcontext():
+    with traced(name):
         compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="aot_eager")
         for rows, height in ((3, 4), (5, 6)):
             generator = torch.Generator().manual_seed(rows)

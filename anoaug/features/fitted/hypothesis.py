@@ -135,7 +135,7 @@ class HypothesisChoice(Fitted):
         self._must_be_fitted()
         padded = F.pad(self.image[None, None], (_BOX // 2,) * 4, mode="reflect")
         blurred = F.avg_pool2d(padded, _BOX, 1)[0, 0].double()
-        bins = torch.fft.fftshift(torch.fft.fft2(blurred)).abs().cpu()
+        bins = torch.fft.fftshift(torch.fft.fft2(blurred)).abs().cpu()  # host: once per fit
         bright = 20.0 * bins.clamp(min=1e-30).log() > _BRIGHT
         y, x = (each - _SIDE // 2 for each in bright.nonzero().unbind(1))
         points = len(y)

@@ -70,7 +70,7 @@ def _swap_on_cpu(
 def _at_rank(values: Any, ranks: Any) -> Any:
     """See ``reference.at_rank``."""
     found = np.empty(len(values), np.int64)
-    for n, rank in enumerate(ranks.tolist()):
+    for n, rank in enumerate(ranks.tolist()):  # host: NumPy's, the CPU's way
         row = values[n]
         value = np.partition(row, rank)[rank]
         equal = np.flatnonzero(row == value) if value == value else np.zeros(1, np.int64)
