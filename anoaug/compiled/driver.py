@@ -89,8 +89,8 @@ def render(
     if channels_last:
         strides = (channels * plane, 1, width * channels, channels)
     batch = Batch(
-        lines.reshape(-1), strides, (samples, channels, height, width), _levels(slots),
-        addresses, sizes,
+        lines.reshape(-1), strides, (samples, channels, height, width),
+        _levels(slots, read_slots(layout, wanted.foreground)), addresses, sizes,
     )  # fmt: skip
     results = Results(target.reshape(-1), mask.numpy(), label.numpy(), kind.numpy())
     scale, bias = (_NOTHING, _NOTHING)
@@ -148,17 +148,28 @@ def field(
     parsed = program(layout)
     addresses, _, _held = _bank_addresses(banks, layout)
     steps = parsed.steps[: parsed.spans[1]]
-    arguments = (out.numpy(), _columns(table), _levels(()), addresses, steps)
+    arguments = (out.numpy(), _columns(table), _levels((), ()), addresses, steps)
     loop = loops.field_loop()
     _share_out(lambda start, stop: loop(*arguments, start, stop), len(table))
     return out
 
 
-def _levels(slots: Sequence[Tensor]) -> Floats:
-    """The given tensors as levels, ``[S, B, H, W]``."""
-    if not slots:
+def read_slots(layout: Layout, foreground: int) -> list[int]:
+    """Numbers of the given tensors that the loops read; what sought its place has read the rest."""
+    steps = [step for layer in layout.layers for step in layer.mask]
+    read = {step.option for step in steps if step.name in masks.READ_SLOTS}
+    return sorted(read if foreground < 0 else read | {foreground})
+
+
+def _levels(slots: Sequence[Tensor], read: Sequence[int]) -> Floats:
+    """The given tensors as levels, ``[S, B, H, W]``; those not to be read are left unset."""
+    if not read:
         return np.empty((0, 0, 0, 0), np.float32)
-    return torch.stack([level_of(slot)[:, 0] for slot in slots]).numpy()
+    batch, _, height, width = slots[0].shape
+    levels = np.empty((len(slots), batch, height, width), np.float32)
+    for number in read:
+        levels[number] = level_of(slots[number])[:, 0].numpy()
+    return levels
 
 
 # ---- threads -------------------------------------------------------------------------------------

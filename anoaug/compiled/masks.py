@@ -30,6 +30,7 @@ NAMES = (
 )  # fmt: skip
 PERLIN, SIMPLEX, RECTANGLE, BITMAP, GIVEN, CELLS, REGIONS, SHAPE, ELLIPSES, EVERYWHERE = range(10)
 INTERSECTION, UNION, COMPLEMENT, JOINED = range(10, 14)
+READ_SLOTS = ("given", "regions")  # their option is the number of a given tensor
 
 _CHANNEL_KEY, _SHAPE_EDGE = U(CHANNEL_KEY), F(SHAPE_EDGE)
 

@@ -80,6 +80,23 @@ def test_every_part_has_a_twin() -> None:
     assert (weights, mixes) == (set(blends.WEIGHTS), set(blends.MIXES))
 
 
+def test_given_tensors_that_no_loop_reads_are_left_alone() -> None:
+    readers = {
+        name
+        for name in compiled_masks.NAMES
+        if "slots[" in inspect.getsource(getattr(masks_reference, name))
+    }
+    assert readers == set(compiled_masks.READ_SLOTS)
+    given, other = (masks.Rectangle() & masks.Given(name) for name in ("first", "other"))
+    layers = Synthesizer(Layer(given, sources.Noise()), Layer(other, sources.Noise()))
+    layout = anoaug.recipe.layout(anoaug.recipe.layout_of(layers.laws(3)))
+    assert driver.read_slots(layout, -1) == [0, 1]
+    alone = layout._replace(layers=layout.layers[1:])
+    assert (driver.read_slots(alone, -1), driver.read_slots(alone, 3)) == ([1], [1, 3])
+    slots = [torch.full((2, 1, 3, 4), value, dtype=torch.uint8) for value in (1, 0)]
+    assert (driver._levels(slots, [1])[1] == -1).all() and driver._levels(slots, []).size == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_equals_the_reference(name: str) -> None:
