@@ -115,7 +115,8 @@ class Finder:
     def accepted(self, found: Any, images: Tensor) -> Tensor:
         """What the callable gave, as ``__call__`` returns it."""
         found = checks.plane("foreground", found, images)
-        return (found > (0 if found.dtype == torch.uint8 else 0.5)).to(torch.uint8)
+        inside = found.bool() if found.dtype == torch.uint8 else found > 0.5
+        return inside.view(torch.uint8)
 
     def __repr__(self) -> str:
         return repr(self.find)

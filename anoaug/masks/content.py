@@ -217,11 +217,11 @@ class Site:
         picked = self.call.table.view(torch.int32)[:, offset + len(AFFINE)].to(torch.int64)
         if source.function == "gather_bank":
             planes = self.objects_of(source.bank)[:, 0]  # type: ignore[attr-defined]
-            return planes[self._rows(picked)] > 0
+            return planes.index_select(0, self._rows(picked)).bool()
         number = self.placed.part.slot  # type: ignore[attr-defined]
         own = torch.arange(len(picked), device=picked.device)
         donor = torch.where(picked < 0, own, picked).clamp(max=len(picked) - 1)
-        return _inside(self.call.planes[number][:, 0][self._rows(donor)])
+        return _inside(self.call.planes[number][:, 0].index_select(0, self._rows(donor)))
 
     @property
     def source(self) -> tuple[Source, int]:
@@ -256,7 +256,7 @@ class Site:
         raise KeyError(name)
 
     def _rows(self, values: Tensor) -> Tensor:
-        return values if self.rows is None else values[self.rows]
+        return values if self.rows is None else values.index_select(0, self.rows)
 
 
 def boxed(sides: Tensor, size: tuple[int, int]) -> Tensor:
@@ -278,7 +278,7 @@ def boxed(sides: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _inside(plane: Tensor) -> Tensor:
     """Where a given tensor's level is above 0."""
-    return plane > 0 if plane.dtype == torch.uint8 else level_of(plane) > 0
+    return plane.bool() if plane.dtype == torch.uint8 else level_of(plane) > 0
 
 
 def candidates(key: Tensor, count: int, each: int) -> Tensor:

@@ -144,7 +144,11 @@ def random_pixel(inside: Tensor, word: Tensor) -> tuple[tuple[Tensor, Tensor], T
     Returns:
         Row and column, int64 ``[b]``, and bool ``[b]``: whether there is one.
     """
-    # By rows first: the row that holds the pixel, then the pixel in it.
+    return (pixel_on_host if inside.device.type == "cpu" else pixel_on_device)(inside, word)
+
+
+def pixel_on_device(inside: Tensor, word: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """By rows first: the row that holds the pixel, then the pixel in it."""
     upto = inside.sum(2, dtype=torch.int32).cumsum(1, dtype=torch.int32)
     total = upto[:, -1:].to(torch.int64)
     nth = below(word[:, None], total.clamp(min=1)).to(torch.int32)
@@ -154,6 +158,26 @@ def random_pixel(inside: Tensor, word: Tensor) -> tuple[tuple[Tensor, Tensor], T
     counts = row.cumsum(1, dtype=torch.int32)
     x = torch.searchsorted(counts, nth - before, right=True).clamp(max=inside.shape[2] - 1)
     return (y[:, 0], x[:, 0]), total[:, 0] > 0
+
+
+def pixel_on_host(inside: Tensor, word: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The same by NumPy: half of the rows are counted, then half of those, down to one."""
+    found = []
+    for plane, drawn in zip(inside.numpy(), word.tolist(), strict=True):  # host: host tensors
+        total = np.count_nonzero(plane)
+        left = ((drawn >> 8) * max(total, 1)) >> 24
+        low, high = 0, len(plane)
+        while high - low > 1:
+            middle = (low + high) // 2
+            above = np.count_nonzero(plane[low:middle])
+            if left < above:
+                high = middle
+            else:
+                low, left = middle, left - above
+        columns = np.flatnonzero(plane[low])
+        found.append((low, columns[left] if total else plane.shape[1] - 1, total))
+    y, x, counted = torch.from_numpy(np.array(found, np.int64).reshape(-1, 3)).unbind(1)
+    return (y, x), counted > 0
 
 
 def centred(pixel: Tensor, side: Tensor, size: int) -> Tensor:

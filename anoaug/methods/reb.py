@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import blends, checks, masks, prepare, sources
@@ -147,7 +146,10 @@ def _salient(images: Tensor) -> Tensor:
     found = prepare.Foreground("saliency")(images)
     if found.numel() == 0:
         return found
-    return torch.maximum(found, 1 - found.amax((1, 2, 3), keepdim=True))
+    nothing = 1 - found.flatten(1).amax(1).view(-1, 1, 1, 1)
+    if found.device.type == "cpu" and not nothing.any():  # host: a host tensor
+        return found
+    return found | nothing
 
 
 def _edge(kind: str, softness: float) -> blends.Blend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -124,6 +125,16 @@ def saliency_map(images: Tensor) -> Tensor:
     Args:
         images: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1].
     """
+    large = residual_map(images)
+    if len(large) == 0:
+        return large
+    peak = large.amax((2, 3), keepdim=True)
+    # By infinity where there is nothing to see: one pass over the pixels.
+    return large.div_(torch.where(peak > 0, peak.clamp_min(1e-30), torch.inf))
+
+
+def residual_map(images: Tensor) -> Tensor:
+    """The map of :func:`saliency_map` before it is scaled, float32 ``(B, 1, H, W)``."""
     levels = grey(images).to(torch.float32) / 255
     if len(levels) == 0:
         return levels
@@ -134,19 +145,46 @@ def saliency_map(images: Tensor) -> Tensor:
     small = functional.interpolate(levels, size, mode="bilinear", antialias=True).double()
     contrast = small.amax((2, 3), keepdim=True) - small.amin((2, 3), keepdim=True)
     spectrum = torch.fft.fft2(small)
-    amplitude = spectrum.abs()
-    log = (amplitude + 1e-9).log()
-    around = functional.avg_pool2d(functional.pad(log, (1, 1, 1, 1), "replicate"), 3, 1)
-    residual = torch.fft.ifft2(torch.polar((log - around).exp(), spectrum.angle()))
-    power = residual.abs().square()
-    steps = torch.arange(-_REACH, _REACH + 1, device=power.device, dtype=power.dtype)
-    taps = (-0.5 * (steps / _SIGMA).square()).exp()
-    taps = taps / taps.sum()
-    padded = functional.pad(power, (_REACH, _REACH, _REACH, _REACH))
-    smooth = functional.conv2d(padded, taps.view(1, 1, 1, -1))
-    smooth = functional.conv2d(smooth, taps.view(1, 1, -1, 1)).float()
-    large = functional.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)
-    peak = large.amax((2, 3), keepdim=True)
-    # By infinity where there is nothing to see: one pass over the pixels.
-    highest = torch.where((contrast > 0) & (peak > 0), peak.clamp_min(1e-30), torch.inf)
-    return large.div_(highest)
+    real, imaginary = spectrum.real, spectrum.imag
+    amplitude = (real * real).addcmul_(imaginary, imaginary).sqrt_()
+    log = (amplitude + 1e-9).log_()
+    # What has no amplitude has the phase 0.
+    nothing = amplitude == 0
+    real += nothing
+    spectrum *= (log - _mean_of_nine(log)).exp_() / amplitude.add_(nothing)
+    residual = torch.fft.ifft2(spectrum)
+    power = (residual.real * residual.real).addcmul_(residual.imag, residual.imag)
+    smooth = _smoothed(_smoothed(power, 2), 3).float() * (contrast > 0)
+    return _enlarged(smooth, (height, width))
+
+
+def _mean_of_nine(values: Tensor) -> Tensor:
+    """The mean of each 3 x 3 square; beyond the edge its nearest value counts."""
+    wide = functional.pad(values, (1, 1, 1, 1), "replicate")
+    lines = (wide[..., :-2, :] + wide[..., 1:-1, :]).add_(wide[..., 2:, :])
+    return (lines[..., :-2] + lines[..., 1:-1]).add_(lines[..., 2:]).div_(9)
+
+
+def _smoothed(values: Tensor, dim: int) -> Tensor:
+    """A Gaussian along one dimension, with nothing beyond the edge; alike in any batch."""
+    weights = [math.exp(-0.5 * (step / _SIGMA) ** 2) for step in range(_REACH + 1)]
+    total = weights[0] + 2.0 * sum(weights[1:])
+    side = values.shape[dim]
+    ends = (_REACH, _REACH) if dim == 3 else (0, 0, _REACH, _REACH)
+    wide = functional.pad(values, ends)
+    found = wide.narrow(dim, _REACH, side) * (weights[0] / total)
+    for step in range(1, _REACH + 1):
+        both = wide.narrow(dim, _REACH - step, side) + wide.narrow(dim, _REACH + step, side)
+        found.add_(both, alpha=weights[step] / total)
+    return found
+
+
+def _enlarged(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Planes brought to a size, bilinearly: float32 ``(B, 1, h, w)`` to ``(B, 1, H, W)``."""
+    batch, _, low, _ = values.shape
+    height, width = size
+    # Wider, then taller with columns for channels: torch takes these at once where they lie so.
+    wide = functional.interpolate(values, (low, width), mode="bilinear", align_corners=False)
+    rows = wide.reshape(batch, low, 1, width).permute(0, 3, 1, 2)
+    tall = functional.interpolate(rows, (height, 1), mode="bilinear", align_corners=False)
+    return tall.permute(0, 3, 2, 1).contiguous()

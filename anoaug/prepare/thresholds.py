@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .. import checks
 from .morphology import median as median_filter
-from .planes import border, distance, grey, saliency_map
+from .planes import border, distance, grey, residual_map
 
 POLARITIES = ("auto", "bright", "dark")
 NO_LEVEL = -1  # of an image of one grey level: nothing in it is foreground
@@ -101,6 +102,14 @@ def split(plane: Tensor, level: Tensor | float, polarity: str = "bright") -> Ten
             these two, per image, the one that holds at most half of the border (bright if both).
     """
     checks.one_of("polarity", polarity, POLARITIES)
+    single = plane.shape[1] == 1 and plane.dtype != torch.bfloat16
+    if single and plane.device.type == "cpu" and not torch.compiler.is_compiling():
+        return split_on_host(plane.detach(), level, polarity)
+    return split_on_device(plane, level, polarity)
+
+
+def split_on_device(plane: Tensor, level: Tensor | float, polarity: str) -> Tensor:
+    """The same in torch, without a look at the level."""
     if not isinstance(level, Tensor):
         known = torch.ones((), dtype=torch.bool, device=plane.device)
     else:
@@ -114,6 +123,25 @@ def split(plane: Tensor, level: Tensor | float, polarity: str = "bright") -> Ten
     edge = border(bright)
     turned = (2 * edge.sum((1, 2)) > edge.shape[2]).view(-1, 1, 1, 1)
     return ((bright ^ turned) & known).view(torch.uint8)
+
+
+def split_on_host(plane: Tensor, level: Tensor | float, polarity: str) -> Tensor:
+    """The same by NumPy, which compares many numbers at once where torch goes one by one."""
+    made = torch.empty(plane.shape, dtype=torch.uint8, device="cpu")
+    known = isinstance(level, Tensor)
+    levels = level.tolist() if isinstance(level, Tensor) else [level] * len(plane)
+    for values, inside, bar in zip(
+        plane[:, 0].numpy(), made[:, 0].numpy().view(np.bool_), levels, strict=True
+    ):
+        if known and not bar >= 0:
+            inside[:] = False
+            continue
+        np.greater(values, bar, out=inside)
+        sides = (inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1])
+        count, length = (sum(f(side) for side in sides) for f in (np.count_nonzero, np.size))
+        if polarity == "dark" or (polarity == "auto" and 2 * count > length):
+            np.logical_not(inside, out=inside)
+    return made
 
 
 def threshold(
@@ -175,5 +203,6 @@ def saliency(images: Tensor, level: float = 3.0) -> Tensor:
         images: ``(B, C, H, W)`` uint8, uint16 or float in [0, 1].
         level: Above this many times the map's mean (3 in the paper); see :func:`saliency_map`.
     """
-    found = saliency_map(images)
+    # Unscaled: what is above a multiple of the mean is the same.
+    found = residual_map(images)
     return split(found, level * found.mean((1, 2, 3)))

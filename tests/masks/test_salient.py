@@ -47,6 +47,16 @@ def test_every_pixel_of_the_foreground_is_as_likely() -> None:
     assert (counts[inside[0]] - 1000).abs().max() <= 1 and not counts[~inside[0]].any()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_host_and_device_find_the_same_pixel(share: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inside = torch.rand(200, 7, 9, generator=generator) < share
+    words = torch.randint(2**32, (200,), generator=generator)
+    host, device = salient.pixel_on_host(inside, words), salient.pixel_on_device(inside, words)
+    assert torch.equal(torch.stack(host[0]), torch.stack(device[0]))
+    assert torch.equal(host[1], device[1]) and (host[1].any() or share < 0.1)
+
+
 def test_no_pixel_is_found_where_there_is_none() -> None:
     _, found = salient.random_pixel(torch.zeros(2, 3, 4, dtype=torch.bool), torch.tensor([0, 7]))
     assert not found.any()

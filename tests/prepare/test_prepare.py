@@ -99,6 +99,17 @@ def test_distance_is_from_the_number_the_colour_or_the_border():
     assert prepare.distance(framed).unique().tolist() == [0, 40]
 
 
+@pytest.mark.parametrize("polarity", thresholds.POLARITIES)
+@pytest.mark.parametrize("size", [(21, 17), (1, 5), (2, 1)])
+def test_host_and_device_part_planes_alike(polarity, size):
+    levels = noise(40, 1, *size)
+    bars = torch.arange(40) * 7 - 1
+    for plane, level in ((levels, bars), (levels, 99.5), (levels.float() / 255, bars / 255)):
+        split = thresholds.split_on_host(plane, level, polarity)
+        assert torch.equal(split, thresholds.split_on_device(plane, level, polarity))
+        assert split.any() and not split.all()
+
+
 def test_saliency_is_that_of_the_paper():
     grey = noise(1, 1, 64, 64).numpy()[0, 0] / 255.0
     grey[20:30, 35:45] = 1.0
