@@ -18,8 +18,7 @@ from . import (
     turning,
     viz,
 )
-from .banks import Bank, DonorBank, TextureBank
-from .banks.shapebank import ShapeBank
+from .banks import Bank, DonorBank, ShapeBank, TextureBank
 from .batch import AnomalyBatch, Params
 from .binding import Layer
 from .config import from_config

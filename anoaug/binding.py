@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from . import checks, pictures, recipe
-from .banks import Bank, DonorBank, TextureBank
-from .banks.shapebank import ShapeBank
+from .banks import Bank, DonorBank, ShapeBank, TextureBank
 from .batch import Params
 from .blends import Blend, Detail, Hard
 from .foregrounds import finder

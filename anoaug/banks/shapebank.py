@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from . import Bank, Indices, cachefile, distances, imagefolder, outlines
+from . import cachefile, distances, imagefolder, outlines
+from .bank import Bank, Indices
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..banks.shapebank import ShapeBank
+from ..banks import ShapeBank
 from ..binding import Layer
 from ..blends import Hard, Opacity
 from ..masks import Everywhere

@@ -12,8 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import checks
-from ..banks import Bank, distances
-from ..banks.shapebank import ShapeBank
+from ..banks import Bank, ShapeBank, distances
 from ..checks import one_of
 from ..lattices import CELL_MAP
 from ..parts import BankInfo, Context, Floats, Values, part

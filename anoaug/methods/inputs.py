@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..banks import DonorBank, TextureBank
-from ..banks.shapebank import ShapeBank
+from ..banks import DonorBank, ShapeBank, TextureBank
 
 TextureLike = TextureBank | Tensor | str | Path | None
 DonorLike = DonorBank | Tensor | str | Path

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .. import blends, masks, sources
-from ..banks.shapebank import ShapeBank
+from ..banks import ShapeBank
 from ..binding import Layer
 from ..foregrounds import ForegroundLike
 from ..photometric import ColorJitter

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import blends, checks, masks, prepare, sources
-from ..banks.shapebank import ShapeBank
+from ..banks import ShapeBank
 from ..binding import Layer
 from ..foregrounds import ForegroundLike
 from ..synthesizer import Synthesizer

@@ -17,8 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from anoaug import banks
-from anoaug.banks import Bank, DonorBank, TextureBank, procedural
+from anoaug.banks import Bank, DonorBank, TextureBank, procedural, texturebank
 
 
 @pytest.fixture(autouse=True)
@@ -391,7 +390,7 @@ class TestDerived:
     def test_chunks_change_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = TextureBank.from_tensors(pixels(7))
         expected = (whole.smooth, whole.with_channels(1).data, whole.histograms)
-        monkeypatch.setattr(banks, "_CHUNK", 500)
+        monkeypatch.setattr("anoaug.banks.bank._CHUNK", 500)
         parts = TextureBank.from_tensors(pixels(7))
         assert torch.equal(parts.smooth, expected[0])
         assert torch.equal(parts.with_channels(1).data, expected[1])
@@ -406,8 +405,8 @@ class TestDerived:
             assert torch.equal(bank.smooth, expected[0])
             assert torch.equal(bank.with_channels(1).data, expected[1])
             assert np.array_equal(bank.histograms, expected[2])
-            for name in ("_smooth", "_luma", "_histograms"):
-                monkeypatch.setattr(banks, name, None)
+            for name in ("texturebank._smooth", "bank._luma", "texturebank._histograms"):
+                monkeypatch.setattr(f"anoaug.banks.{name}", None)
 
     def test_grey_of_a_mapped_bank_has_its_own_smooth(self, folder: Path) -> None:
         grey = mapped(folder).with_channels(1)
@@ -450,4 +449,4 @@ class TestProcedural:
 @pytest.fixture(autouse=True)
 def forget_procedural_banks() -> Iterator[None]:
     yield
-    banks._kept_procedural.cache_clear()
+    texturebank._kept_procedural.cache_clear()
