@@ -39,7 +39,7 @@ COMPILED = re.compile(r"[\[-]compiled[\]-]")
 # Files of half a minute and more.
 LONG = re.compile(
     "tests/(compiled|examples|kernels|features/hooks)/|tests/benchmarks/test_run|tests/control/test_re"
-    "|tests/features/test_methods|tests/test_(cpu|finish)|tests/loaders/test_lightning"
+    "|tests/features/methods/test_(compiling|every)|tests/test_(cpu|finish)|tests/loaders/test_lightning"
 )
 
 

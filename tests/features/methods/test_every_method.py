@@ -2,216 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import pickle
-import pkgutil
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-import torch._dynamo
 import torch.utils.checkpoint
 from torch import Tensor
 
-from anoaug import features
-from anoaug.features import FeatureBatch, methods
+from anoaug.features import methods
 
-NAMES = features.list_methods()
-B, C, H, W = 3, 8, 4, 6
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """How a method is asked. A new method adds a line to ``CASES`` where it is unlike the rest.
-
-    Attributes:
-        make: Makes it, instead of ``features.create``: fits it, gives it a discriminator.
-        needs: Keywords that ``features.create`` cannot do without.
-        coupled: Why a sample's result depends on the others of its batch; empty: it does not.
-        flat: Whether rows (N, C) do for it; otherwise maps and tokens alone.
-        size: Whether tokens need ``size=``.
-        gradient: Whether gradients reach the features.
-        inner: Whether it takes gradients itself, which Dynamo traces only if it is told to.
-    """
-
-    make: Callable[..., Any] | None = None
-    needs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    coupled: str = ""
-    flat: bool = True
-    size: bool = False
-    gradient: bool = True
-    inner: bool = False
-
-
-class Judge(torch.nn.Sequential):
-    """A discriminator of rows (N, C), in the dtype they come in."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            torch.nn.Linear(C, 16),
-            torch.nn.BatchNorm1d(16),
-            torch.nn.LeakyReLU(0.2),
-            torch.nn.Linear(16, 1, bias=False),
-        )
-        generator = torch.Generator().manual_seed(1)
-        for value in self.parameters():
-            torch.nn.init.normal_(value, 0.0, 0.3, generator=generator)
-
-
-def ascending(name: str) -> Case:
-    def make(**keywords: Any) -> Any:
-        return features.create(
-            name,
-            discriminator=Judge(),
-            sees="rows",
-            relative_radius=0.85,
-            steps=4,
-            every=2,
-            **keywords,
-        )
-
-    return Case(make, coupled="the discriminator's batch statistics", inner=True)
-
-
-def centred(name: str) -> Case:
-    def make(**keywords: Any) -> Any:
-        layout = keywords.pop("layout", None)
-        normal = torch.randn(4, C, H, W, generator=torch.Generator().manual_seed(2))
-        fitted = features.create(name, **keywords).fit([normal], progress=False)
-        fitted.layout = layout
-        return fitted
-
-    return Case(make, coupled="the mean over the batch")
-
-
-def queued(name: str, **law: Any) -> Case:
-    """A method whose queue is full of rows that are no sample's."""
-
-    def make(**keywords: Any) -> Any:
-        perturb = features.create(name, length=40, **law, **keywords)
-        rows = torch.randn(40, C, generator=torch.Generator().manual_seed(2))
-        perturb.update(rows, layout="rows")
-        return perturb
-
-    return Case(make, gradient=False)
-
-
-def coded(**keywords: Any) -> Any:
-    """DSR with a codebook of its channels, an anomaly in every image."""
-    codes = torch.randn(64, C, generator=torch.Generator().manual_seed(3))
-    return features.create("dsr", codebook=codes, p=1.0, **keywords)
-
-
-MIXED = "it is mixed with another of its batch"
-
-CASES: dict[str, Case] = {
-    "dsr": Case(coded, size=True, gradient=False),
-    "manifold_mixup": Case(coupled=MIXED, flat=False),
-    "mixstyle": Case(needs={"p": 1.0}, coupled=MIXED),
-    "cras": centred("cras"),
-    "drocc": ascending("drocc"),
-    "glass": ascending("glass"),
-    "pbas": centred("pbas"),
-    "npos": queued("npos", k=5, boundary=10, candidates=20),
-    "vos": queued("vos"),
-    "supersimplenet": Case(needs={"no_anomaly": "none"}, flat=False, size=True),
-}
-
-# The papers' numbers, as ``describe(name)["defaults"]`` has to show them.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "dsr": {
-        "codebook": None, "skip": 0.05, "strength": (0.2, 1.0), "p": 0.5, "log2_cells": (0, 5),
-        "threshold": 0.5, "rotation": (-90.0, 90.0), "image": (256, 256), "quantise": False,
-    },
-    "manifold_mixup": {"alpha": 2.0, "per": "batch", "anomalous": False},
-    "mixstyle": {"p": 0.5, "alpha": 0.1, "mix": "random", "eps": 1e-6},
-    "noisy_bottleneck": {"p": 0.2},
-    "npos": {
-        "categories": 1, "length": 1000, "k": 300, "boundary": 200, "points": 3,
-        "candidates": 600, "sigma": 0.1, "keep": 2, "count": None,
-    },
-    "vos": {
-        "categories": 1, "length": 1000, "per": "category", "draws": 10_000, "select": 1,
-        "count": None, "ridge": 1e-4, "every": 1,
-    },
-    "aminet": {"share": (0.0, 1.0), "scale": 20.0, "token": None},
-    "annulus": {"sigma": None, "radius": None, "ratio": None, "rel_width": None},
-    "cras": {"sigma": 0.015, "k": 0.3, "categories": 1, "centres": None, "share": True},
-    "drocc": {
-        "discriminator": None, "sigma": 1.0, "steps": 50, "step_size": 0.001, "every": 10,
-        "radius": None, "relative_radius": None, "gamma": 2.0, "bn": "track", "sees": "features",
-        "cache_first_linear": False,
-    },
-    "glass": {
-        "discriminator": None, "sigma": 0.015, "steps": 20, "step_size": 0.001, "every": 5,
-        "mode": "manifold", "radius": None, "relative_radius": None, "spread": 2.0,
-        "quantile": 0.75, "centre": None, "bn": "track", "mining": True, "sees": "features",
-        "cache_first_linear": False, "convention": "original",
-    },
-    "generalad": {
-        "mode": "random", "sigma": None, "radius": None, "ratio": None, "most": None,
-    },
-    "geodesic": {"angle": None, "length": None, "curvature": None},
-    "pbas": {"k": 0.25, "centres": None, "share": True, "on_zero": "direction"},
-    "supersimplenet": {
-        "sigma": None, "radius": None, "threshold": 0.2, "log2_cells": (0, 5), "pattern": None,
-        "perlin": True, "no_anomaly": "empty", "p_no_anomaly": 0.5, "overlap": False, "bad": True,
-        "rescue": False, "rounding": "nearest",
-    },
-    "simplenet": {
-        "sigma": None, "radius": None, "ratio": None, "mixture": 1, "growth": 1.1,
-        "rounding": "nearest",
-    },
-    "uniad": {
-        "scale": None, "ratio": None, "p": 1.0, "per": "batch", "direction": "gaussian",
-    },
-}  # fmt: skip
-
-
-def case(name: str) -> Case:
-    return CASES.get(name, Case())
-
-
-def made(name: str, /, **keywords: Any) -> Any:
-    """A method, ready to be called on features of C channels on a grid of H x W."""
-    make = case(name).make
-    keywords = {"seed": 0, **case(name).needs, **keywords}
-    return features.create(name, **keywords) if make is None else make(**keywords)
-
-
-def clean(out: FeatureBatch) -> Tensor:
-    """What every row of the features was."""
-    rows = out.extras.get("source_row")
-    return out.clean if rows is None else out.clean[rows]
+from . import making
+from .making import NAMES, NUMBER, B, C, H, W, case, clean, every, made
 
 
 @pytest.fixture
 def maps() -> Tensor:
-    return torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(0))
-
-
-NUMBER: dict[str, Any] = {"index": torch.tensor([4, 9, 2]), "epoch": 1}
-
-every = pytest.mark.parametrize("name", NAMES)
-
-
-def test_every_file_registers_a_method() -> None:
-    files = {module.name for module in pkgutil.iter_modules(methods.__path__)}
-    assert files == {methods.get(n).build.__module__.rsplit(".", 1)[1] for n in NAMES}
-
-
-@every
-def test_published_defaults(name: str) -> None:
-    assert features.describe(name)["defaults"] == PUBLISHED[name]
-
-
-@every
-def test_a_description_says_what_it_is(name: str) -> None:
-    told = features.describe(name)
-    assert told["name"] == name and told["paper"] and told["matches"] and told["labels"]
-    assert name in features.list_methods(told["family"])
+    return making.maps()
 
 
 @every
@@ -465,53 +272,3 @@ def test_where_confines(name: str, maps: Tensor) -> None:
     out = made(name)(maps, where=where, **NUMBER)
     assert torch.equal(out.features[:, :, 2:], clean(out)[:, :, 2:])
     assert not out.mask[:, :, 2:].any()
-
-
-def traced(name: str) -> Any:
-    """In which Dynamo follows the method, its gradients within too."""
-    if not case(name).inner:
-        return contextlib.nullcontext()
-    if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        pytest.skip("this torch does not trace torch.autograd.grad")
-    return torch._dynamo.config.patch(trace_autograd_ops=True)
-
-
-@pytest.mark.slow
-@every
-@pytest.mark.filterwarnings("ignore:.*is_compiling.*")
-def test_fullgraph_compile_gives_the_same(name: str, maps: Tensor) -> None:
-    perturb = made(name)
-    expected = perturb(maps, **NUMBER)
-    torch.compiler.reset()
-    with traced(name):
-        found = torch.compile(perturb, fullgraph=True, backend="aot_eager")(maps, **NUMBER)
-    torch.testing.assert_close(found.features, expected.features)
-    assert torch.equal(found.mask, expected.mask) and torch.equal(found.label, expected.label)
-
-
-@pytest.mark.slow
-@every
-@pytest.mark.filterwarnings("ignore:.*is_compiling.*")
-def test_one_compilation_with_dynamic_shapes_serves_other_sizes(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sizes and numbers are symbols; factors of 7 channels would show a change of their order."""
-    monkeypatch.setitem(globals(), "C", 7)
-    torch.compiler.reset()
-    perturb = made(name)
-    with traced(name):
-        compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="aot_eager")
-        for rows, height in ((3, 4), (5, 6)):
-            generator = torch.Generator().manual_seed(rows)
-            maps = torch.randn(rows, C, height, W, generator=generator)
-            number = {"index": torch.arange(rows) + 7, "epoch": 1}
-            expected, found = perturb(maps, **number), compiled(maps, **number)
-            torch.testing.assert_close(found.features, expected.features)
-            assert torch.equal(found.mask, expected.mask)
-            assert torch.equal(found.label, expected.label)
-
-
-@every
-def test_an_unknown_keyword_is_refused(name: str) -> None:
-    with pytest.raises(TypeError, match="is not a keyword of it"):
-        features.create(name, sigmma=0.1)

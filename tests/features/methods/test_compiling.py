@@ -1,0 +1,55 @@
+"""Registered methods under torch.compile: one graph, the same features, any size."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo
+
+from . import making
+from .making import NUMBER, W, case, every, made
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*is_compiling.*")]
+
+
+def traced(name: str) -> Any:
+    """In which Dynamo follows the method, its gradients within too."""
+    if not case(name).inner:
+        return contextlib.nullcontext()
+    if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        pytest.skip("this torch does not trace torch.autograd.grad")
+    return torch._dynamo.config.patch(trace_autograd_ops=True)
+
+
+@every
+def test_fullgraph_compile_gives_the_same(name: str) -> None:
+    perturb, maps = made(name), making.maps()
+    expected = perturb(maps, **NUMBER)
+    torch.compiler.reset()
+    with traced(name):
+        found = torch.compile(perturb, fullgraph=True, backend="aot_eager")(maps, **NUMBER)
+    torch.testing.assert_close(found.features, expected.features)
+    assert torch.equal(found.mask, expected.mask) and torch.equal(found.label, expected.label)
+
+
+@every
+def test_one_compilation_with_dynamic_shapes_serves_other_sizes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes and numbers are symbols; factors of 7 channels would show a change of their order."""
+    monkeypatch.setattr(making, "C", 7)
+    torch.compiler.reset()
+    perturb = made(name)
+    with traced(name):
+        compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="aot_eager")
+        for rows, height in ((3, 4), (5, 6)):
+            generator = torch.Generator().manual_seed(rows)
+            maps = torch.randn(rows, making.C, height, W, generator=generator)
+            number = {"index": torch.arange(rows) + 7, "epoch": 1}
+            expected, found = perturb(maps, **number), compiled(maps, **number)
+            torch.testing.assert_close(found.features, expected.features)
+            assert torch.equal(found.mask, expected.mask)
+            assert torch.equal(found.label, expected.label)
