@@ -19,7 +19,7 @@ from ..functional.shells import annulus_project, ascent_step
 from ..layouts import Grid
 from ..ops.rows import feature_distances, feature_gaussians
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
-from . import discriminators
+from . import discriminators, halves
 from .glass import CONVENTIONS
 
 MODES = ("manifold", "hypersphere")
@@ -71,7 +71,9 @@ class AscentSynthesizer(Perturbation):
         sees: ``"features"``: the discriminator gets them as they came; ``"rows"``: as (N, C).
         cache_first_linear: Compute the first layer on the true features once instead of at every
             step; with equal results. The discriminator has to be a module whose first layer is
-            linear or a convolution.
+            linear or a convolution. An ``nn.Sequential`` with one batch normalisation or none (as
+            published; what else it may have: ``ascent.halves.split``) gets the fakes alone, of the
+            true features the norm's sums; others get both, joined after the first layer.
         convention: ``"original"``: a radius that is a quantile is a constant; ``"anomalib"``: its
             gradient flows to the features.
         common: Keywords of :class:`Perturbation`.
@@ -188,19 +190,27 @@ class AscentSynthesizer(Perturbation):
         judge = discriminators.unwrapped(self._discriminator[0] if given is None else given)
         dtype = discriminators.dtype_of(judge, real.dtype)
         losses, shares, far = [], [], radius * self.spread
-        first = discriminators.FirstLayer(judge) if self.cache_first_linear else None
+        first, alone = None, None
         fixed, still, chosen = _constant(real), _constant(base), _constant(inside[..., None])
+        if self.cache_first_linear:
+            first = discriminators.FirstLayer(judge)
+            with _recording():
+                alone = halves.split(judge, self._arranged(site.grid, fixed).to(dtype))
+            first = first if alone is None else None
         with discriminators.frozen_statistics(judge, self.bn == "freeze"), _remembering(first):
             for turn in range(1, self.steps + 1):
                 with _recording():
                     fake = (still + _constant(offset)).requires_grad_()
-                    moved = torch.where(chosen, fake, fixed)
-                    both = torch.cat((fixed, moved))
-                    joined = self._arranged(site.grid, both).to(dtype)
-                    if first is not None:
-                        first.joined = joined
-                        first.moved = self._arranged(site.grid, moved).to(dtype)
-                    loss = self._loss(judge(joined), joined)
+                    moved = fake if site.where is None else torch.where(chosen, fake, fixed)
+                    if alone is not None:
+                        values = self._arranged(site.grid, moved).to(dtype)
+                        loss = self._loss(alone(values), values, len(values))
+                    else:
+                        joined = self._arranged(site.grid, torch.cat((fixed, moved))).to(dtype)
+                        if first is not None:
+                            first.joined = joined
+                            first.moved = self._arranged(site.grid, moved).to(dtype)
+                        loss = self._loss(judge(joined), joined, len(joined) // 2)
                     (gradient,) = torch.autograd.grad(loss, fake)
                 if first is not None and turn == 1:
                     first.check_used()
@@ -231,8 +241,8 @@ class AscentSynthesizer(Perturbation):
         shaped = values.unflatten(1, grid.size)
         return shaped if grid.layout == "nhwc" else shaped.permute(0, 3, 1, 2)
 
-    def _loss(self, logits: Any, joined: Tensor) -> Tensor:
-        """The summed loss of the fake half."""
+    def _loss(self, logits: Any, joined: Tensor, count: int) -> Tensor:
+        """The summed loss of the fakes, the last ``count``."""
         if not isinstance(logits, Tensor) or not logits.dim() or len(logits) != len(joined):
             got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -246,7 +256,7 @@ class AscentSynthesizer(Perturbation):
             )
         if not self._judged and not torch.compiler.is_compiling() and not _capturing(logits):
             self._judged = discriminators.warn_of_probabilities(logits)
-        fakes = logits[len(logits) // 2 :]
+        fakes = logits[len(logits) - count :]
         if fakes.dtype in (torch.float16, torch.bfloat16):
             fakes = fakes.float()
         if self.loss is not None:

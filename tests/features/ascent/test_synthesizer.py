@@ -361,8 +361,7 @@ def test_the_remembered_layer_gives_equal_results(make: Callable, mode: str) -> 
 
 def test_the_remembered_layer_computes_less() -> None:
     counts = []
-    for cached in (False, True):
-        network = judge(16)
+    for cached, make in ((False, judge), (True, Nested), (True, judge)):
         original = nn.functional.linear
         total = [0]
 
@@ -373,10 +372,11 @@ def test_the_remembered_layer_computes_less() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(nn.functional, "linear", counting)
             features.create(
-                "glass", discriminator=network, relative_radius=0.85, cache_first_linear=cached
+                "glass", discriminator=make(16), relative_radius=0.85, cache_first_linear=cached
             )(rows(32, 16))
-        counts.append(total[0] - 20 * 64)  # less the last layer's rows
-    assert counts == [20 * 64, 32 + 20 * 32]
+        counts.append(total[0])
+    # The first layer's rows and the last one's.
+    assert counts == [20 * 64 + 20 * 64, 32 + 20 * 32 + 20 * 64, 32 + 20 * 32 + 20 * 32]
 
 
 def test_a_first_layer_that_cannot_be_remembered_is_refused() -> None:
