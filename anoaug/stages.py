@@ -93,10 +93,17 @@ def assemble(
                 f"{list(histograms.shape)}; take them from the bank, one row per sample"
             )
         histograms = np.broadcast_to(histograms, (batch, channels, 256))
-    plan = _Plan(chosen, parameters, batch, channels)
+    plan = _Plan(chosen, parameters, batch, channels, blind=histograms is None)
     stack = _Stack(batch, channels, histograms)
-    for slot in range(plan.slots):
-        plan.apply(slot, stack)
+    reads = plan.reads
+    # Not slot by slot: a round takes every row from one op that looks at its colours to the next.
+    turn = np.cumsum(reads, axis=0)
+    for number in range(int(turn.max(initial=0)) + 1):
+        now = turn == number
+        if number > 0:
+            slot, row = np.nonzero(now & reads)
+            plan.look((slot, row), stack)
+        stack.add(plan, now)
     return Stages(stack.luts, stack.matrices, stack.active, *_geometry(chosen, parameters, batch))
 
 
@@ -142,14 +149,15 @@ class _Plan:
     """Tables, matrices and knobs of all ops at their slots, ``[slots, B, ...]``, made op by op.
 
     What depends on the colours at a slot (histograms, mean grey, fitted matrices) waits for
-    `apply`.
+    `look`; without histograms, ``blind``, contrast does not.
     """
 
     def __init__(
-        self, chosen: dict[str, Bools], parameters: dict[str, Draws], batch: int, channels: int
-    ) -> None:
-        self.slots = len(next(iter(chosen.values()))) if chosen else 0
-        size = (self.slots, batch)
+        self, chosen: dict[str, Bools], parameters: dict[str, Draws], batch: int, channels: int,
+        blind: bool,
+    ) -> None:  # fmt: skip
+        size = (len(next(iter(chosen.values()))) if chosen else 0, batch)
+        self.blind = blind
         self.tables = np.empty((*size, channels, 256), dtype=np.uint8)
         self.matrices = np.empty((*size, 3, 4))
         self.knobs = np.empty((*size, len(_KNOBS)))
@@ -178,6 +186,9 @@ class _Plan:
             self._table(where, np.arange(255, -1, -1, dtype=np.uint8))
         elif name == "gain":
             self._table(where, tonemaps.affine_tables(p["factor"], np.zeros(len(p["factor"]))))
+        elif name == "contrast" and self.blind:
+            grey = np.full(len(where[0]), 127.5)
+            self._table(where, tonemaps.contrast_tables(p["factor"], grey))
         elif name == "contrast":
             self.contrast[where] = p["factor"]
         elif name == "autocontrast":
@@ -236,47 +247,36 @@ class _Plan:
             self.knobs[where[0], where[1], i] = knobs.get(name, neutral)
         self.fitted[where] = self.mixed[where] = True
 
-    def apply(self, slot: int, stack: _Stack) -> None:
-        """Adds one slot of every row to the stack."""
-        rows = np.flatnonzero(self.black[slot])
-        if len(rows):
-            stack.blacken(rows, self.black[slot, rows])
-        self._read(slot, stack)
-        rows = np.flatnonzero(self.fitted[slot])
-        if len(rows):
-            fit = tonemaps.fit_matrices(stack.palette(rows), self.knobs[slot, rows])
-            self.matrices[slot, rows] = fit
-        rows = np.flatnonzero(self.tabled[slot])
-        if len(rows):
-            stack.add_tables(rows, self.tables[slot, rows])
-        rows = np.flatnonzero(self.mixed[slot])
-        if len(rows):
-            stack.add_matrices(rows, self.matrices[slot, rows])
+    @property
+    def reads(self) -> Bools:
+        """Bool ``[slots, B]``: the ops that look at the colours they meet."""
+        return self.fitted | self.equalized | (self.cutoff >= 0) | ~np.isnan(self.contrast)
 
-    def _read(self, slot: int, stack: _Stack) -> None:
-        """Makes the tables that depend on the histograms at this slot."""
-        equalized, stretched = self.equalized[slot], self.cutoff[slot] >= 0
-        contrasted = ~np.isnan(self.contrast[slot])
-        rows = np.flatnonzero(equalized | stretched | contrasted)
-        if not len(rows):
+    def look(self, where: Where, stack: _Stack) -> None:
+        """Makes tables and matrices that depend on the colours, at most one of each row's."""
+        fit = self.fitted[where]
+        slot, row = where[0][fit], where[1][fit]
+        if len(row):
+            colours = stack.palette(row)
+            self.matrices[slot, row] = tonemaps.fit_matrices(colours, self.knobs[slot, row])
+        if len(row) == len(fit):
             return
-        self.tabled[slot, rows] = True
-        if stack.source is None:
-            factor = self.contrast[slot, rows]
-            self.tables[slot, rows] = tonemaps.contrast_tables(factor, np.full(len(rows), 127.5))
-            return
-        histograms = stack.histograms(rows)
-        on = equalized[rows]
+        slot, row = where = (where[0][~fit], where[1][~fit])
+        self.tabled[where] = True
+        histograms = stack.histograms(row)
+        on = self.equalized[where]
         if on.any():
-            self.tables[slot, rows[on]] = tonemaps.equalize_tables(histograms[on])
-        on = stretched[rows]
+            self.tables[slot[on], row[on]] = tonemaps.equalize_tables(histograms[on])
+        cutoff = self.cutoff[where]
+        on = cutoff >= 0
         if on.any():
-            cutoff = self.cutoff[slot, rows[on]]
-            self.tables[slot, rows[on]] = tonemaps.autocontrast_tables(histograms[on], cutoff)
-        on = contrasted[rows]
+            tables = tonemaps.autocontrast_tables(histograms[on], cutoff[on])
+            self.tables[slot[on], row[on]] = tables
+        factor = self.contrast[where]
+        on = ~np.isnan(factor)
         if on.any():
-            factor, pivot = self.contrast[slot, rows[on]], tonemaps.mean_grey(histograms[on])
-            self.tables[slot, rows[on]] = tonemaps.contrast_tables(factor, pivot)
+            tables = tonemaps.contrast_tables(factor[on], tonemaps.mean_grey(histograms[on]))
+            self.tables[slot[on], row[on]] = tables
 
 
 # ---- packing -------------------------------------------------------------------------------------
@@ -299,25 +299,32 @@ class _Stack:
         self._closed = np.ones(batch, dtype=np.bool_)
         self._mixed = np.zeros(batch, dtype=np.bool_)
 
-    def add_tables(self, rows: Ints, tables: Bytes) -> None:
-        """Applies tables ``[rows, C, 256]`` after what the rows hold."""
-        fresh = self._closed[rows]
-        opened, joined = rows[fresh], rows[~fresh]
-        self.luts[opened, self.active[opened]] = tables[fresh]
-        self.active[opened] += 1
-        self._closed[opened] = False
-        if len(joined):
-            place, after = (joined, self.active[joined] - 1), tables[~fresh]
+    def add(self, plan: _Plan, now: Bools) -> None:
+        """Applies the tables and matrices of the slots ``now``, bool ``[slots, B]``, in order."""
+        tabled, mixed = plan.tabled & now, plan.mixed & now
+        place = np.empty(now.shape, dtype=np.int64)
+        joined = np.empty_like(now)
+        for number, (table, matrix) in enumerate(zip(tabled, mixed, strict=True)):
+            self.active += (table | matrix) & self._closed
+            place[number] = self.active - 1
+            joined[number] = table > self._closed
+            self._closed = (self._closed > table) | matrix
+        slot, row = np.nonzero(tabled > joined)
+        self.luts[row, place[slot, row]] = plan.tables[slot, row]
+        for number in np.flatnonzero(joined.any(axis=1)).tolist():
+            rows = np.flatnonzero(joined[number])
+            at, after = (rows, place[number, rows]), plan.tables[number, rows]
             base = np.arange(0, after.size, 256).reshape(*after.shape[:2], 1)
-            self.luts[place] = after.reshape(-1)[base + self.luts[place]]
+            self.luts[at] = after.reshape(-1)[base + self.luts[at]]
+        slot, row = np.nonzero(mixed)
+        if len(row):
+            self.matrices[row, place[slot, row]] = tonemaps.on_grid(plan.matrices[slot, row])
+            self._mixed[row] = True
+        slot, row = np.nonzero(now & (plan.black != 0.0))
+        if len(row):
+            self._blacken(row, plan.black[slot, row])
 
-    def add_matrices(self, rows: Ints, matrices: Array) -> None:
-        """Applies matrices ``[rows, 3, 4]`` after what the rows hold."""
-        self.active[rows] += self._closed[rows]
-        self.matrices[rows, self.active[rows] - 1] = tonemaps.on_grid(matrices)
-        self._closed[rows] = self._mixed[rows] = True
-
-    def blacken(self, rows: Ints, share: Array) -> None:
+    def _blacken(self, rows: Ints, share: Array) -> None:
         """Counts ``share`` of the rows' pixels as black ones that the source lacks."""
         if self.source is not None:
             extra = self.source[rows].sum(axis=-1) * (share / (1.0 - share))[:, None]

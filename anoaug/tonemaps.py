@@ -182,8 +182,8 @@ def _hue_saturation_value(
 ) -> Array:
     """HSV with hue + ``turn`` sextants, saturation + ``add`` of 1, value ``gain`` v + ``shift``."""
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
-    value = colours.max(axis=-1)
-    chroma = value - colours.min(axis=-1)
+    value = np.maximum(np.maximum(red, green), blue)
+    chroma = value - np.minimum(np.minimum(red, green), blue)
     inverse = 1.0 / np.maximum(chroma, 1e-9)
     hue = np.where(
         value == red,
@@ -217,10 +217,11 @@ def fit_matrices(colours: Ints, knobs: Array) -> Array:
     """
     points = colours.astype(np.float64)
     turn, add, gain, shift, hls, before, after = knobs.T[:, :, None]
-    target = _saturate(points, before)
-    bright = _lightness(target, gain, shift) if hls.any() else target
-    target = _hue_saturation_value(target, turn, add, gain, shift)
-    target = _saturate(np.where(hls[..., None] > 0, bright, target), after)
+    start = _saturate(points, before)
+    target = _hue_saturation_value(start, turn, add, gain, shift)
+    if hls.any():
+        target = np.where(hls[..., None] > 0, _lightness(start, gain, shift), target)
+    target = _saturate(target, after)
     mean, level = points.mean(axis=1), target.mean(axis=1)
     points, target = points - mean[:, None], target - level[:, None]
     ridge = _FIT_RIDGE * points.shape[1] * np.eye(3)
