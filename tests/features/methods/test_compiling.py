@@ -39,12 +39,15 @@ def test_fullgraph_compile_gives_the_same(name: str) -> None:
 def test_one_compilation_with_dynamic_shapes_serves_other_sizes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sizes and numbers are symbols; factors of 7 channels would show a change of their order."""
+    """Sizes and numbers are symbols; factors of 7 channels would show a change of their order.
+
+    What each op is ahead of time, with such sizes too, is ``tests/test_opcheck.py``'s business.
+    """
     monkeypatch.setattr(making, "C", 7)
     torch.compiler.reset()
     perturb = made(name)
     with traced(name):
-        compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(perturb, dynamic=True, fullgraph=True, backend="eager")
         for rows, height in ((3, 4), (5, 6)):
             generator = torch.Generator().manual_seed(rows)
             maps = torch.randn(rows, making.C, height, W, generator=generator)
