@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import anoaug
+from tests.ranks import as_launched, free_port, on_ranks
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "loaders"
 COUNT = 12
@@ -68,21 +70,22 @@ def test_an_example_runs(
     assert low <= loaded(name).main(folder) <= high
 
 
+def launched(rank: int, ranks: int, port: int, name: str, folder: str, out: str) -> None:
+    """The script as torchrun starts it; what it prints goes to a file."""
+    torch.set_num_threads(1)
+    as_launched(rank, ranks, port, ANOAUG_CACHE=out)
+    sys.argv = [f"{name}.py", folder]
+    with open(Path(out) / f"{ranks}-{rank}.txt", "w") as said, contextlib.redirect_stdout(said):
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["with_ddp", "with_fsdp"])
 def test_two_ranks_see_what_one_sees(name: str, folder: Path, tmp_path: Path) -> None:
-    found = []
     for ranks in (1, 2):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ANOAUG_CACHE": str(tmp_path)}
-        environment["PYTHONPATH"] = str(FOLDER.parents[1])
-        run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-        run += ["--master-port", str(29600 + os.getpid() % 300), str(FOLDER / f"{name}.py")]
-        done = subprocess.run(
-            [*run, str(folder)], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        found.append(done.stdout.split()[0])
-    assert found[0] == found[1]
+        on_ranks(launched, ranks, ranks, free_port(), name, str(folder), str(tmp_path))
+    one, two = ((tmp_path / f"{ranks}-0.txt").read_text() for ranks in (1, 2))
+    assert one == two and 0 < int(one.split()[0]) < COUNT
 
 
 @pytest.mark.slow

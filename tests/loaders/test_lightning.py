@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from torch.utils.data import DataLoader
 
 import anoaug
 from anoaug.loaders.lightning import AnomalyDataMixin, write_anomalies
+from tests.ranks import as_launched, free_port, on_ranks
 
 from .samples import Records, make_images, make_synth, pairs
 
@@ -131,45 +129,35 @@ def test_a_mixin_without_a_synthesizer_says_so() -> None:
         fitted(Bare(pairs()))
 
 
-RANKS = """
-import sys, torch
-sys.path[:0] = {paths!r}
-import tests.conftest
-from tests.loaders.test_lightning import Anomalous, Recorder, QUIET, L
-import anoaug
-from tests.loaders.samples import pairs
-
-data = anoaug.IndexedDataset(pairs(8)) if {indexed} else pairs(8)
-module = Recorder()
-strategy = "ddp" if {ranks} > 1 else "auto"
-trainer = L.Trainer(max_epochs=1, devices={ranks}, strategy=strategy, **QUIET)
-trainer.fit(module, datamodule=Anomalous(data))
-masks = torch.cat([batch[0].mask for batch in module.seen])
-numbers = torch.cat([batch[1] for batch in module.seen])
-torch.save((masks, numbers), {out!r} + f"/rank{{trainer.global_rank}}.pt")
-"""
+def seen(folder: Path, indexed: bool, **options: Any) -> Path:
+    """Train on eight images; masks and numbers that this rank saw are in a file."""
+    data = anoaug.IndexedDataset(pairs(8)) if indexed else pairs(8)
+    module, trainer = Recorder(), L.Trainer(max_epochs=1, **QUIET, **options)
+    trainer.fit(module, datamodule=Anomalous(data))
+    masks = torch.cat([batch[0].mask for batch in module.seen])
+    numbers = torch.cat([batch[1] for batch in module.seen])
+    path = folder / f"{indexed}{trainer.global_rank}.pt"
+    torch.save((masks, numbers), path)
+    return path
 
 
-def ranks(folder: Path, count: int, indexed: bool) -> list[Any]:
-    root = Path(__file__).parents[2]
-    folder.mkdir()
-    script = folder / "run.py"
-    text = RANKS.format(paths=[str(root)], indexed=indexed, ranks=count, out=str(folder))
-    script.write_text(text, encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=root, env=environment, capture_output=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(count)]
+def trained(rank: int, port: int, folder: str) -> None:
+    """A rank of two, as Lightning's own launcher starts it."""
+    torch.set_num_threads(1)
+    as_launched(rank, 2, port)
+    for indexed in (True, False):
+        seen(Path(folder), indexed, devices=2, strategy="ddp")
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_two_ranks_show_what_one_shows(tmp_path: Path) -> None:
-    (whole,) = ranks(tmp_path / "one", 1, indexed=True)
-    parts = ranks(tmp_path / "two", 2, indexed=True)
+    masks, numbers = torch.load(seen(tmp_path, indexed=True))
+    whole = masks[numbers.argsort()]
+    on_ranks(trained, 2, free_port(), str(tmp_path))
+    parts = [torch.load(tmp_path / f"True{rank}.pt") for rank in range(2)]
     masks, numbers = (torch.cat([part[k] for part in parts]) for k in (0, 1))
-    assert torch.equal(masks[numbers.argsort()], whole[0][whole[1].argsort()])
-    counted = ranks(tmp_path / "counted", 2, indexed=False)
-    seen = {tuple(mask.flatten().tolist()) for part in counted for mask in part[0]}
-    assert len(seen) == 8
+    assert torch.equal(masks[numbers.argsort()], whole)
+    counted = [torch.load(tmp_path / f"False{rank}.pt")[0] for rank in range(2)]
+    assert len({tuple(mask.flatten().tolist()) for mask in torch.cat(counted)}) == 8

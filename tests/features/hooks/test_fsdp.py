@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 
 import anoaug
 from anoaug import features
+from tests.ranks import on_ranks
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,7 +83,7 @@ def train(rank: int, world: int, folder: str) -> None:
 def test_two_ranks_see_and_learn_what_one_does(tmp_path: Path) -> None:
     pytest.importorskip("torch.distributed.fsdp")
     for world in (1, 2):
-        multiprocessing.spawn(train, (world, str(tmp_path)), nprocs=world)
+        on_ranks(train, world, world, str(tmp_path))
     whole = torch.load(tmp_path / "1-0.pt")
     parts = [torch.load(tmp_path / f"2-{rank}.pt") for rank in range(2)]
     for epoch in range(EPOCHS):

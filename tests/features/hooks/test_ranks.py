@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from anoaug import features
+from tests.ranks import on_ranks
 
 from .nets import ResNet, images, noise
 
@@ -49,7 +49,7 @@ def train(rank: int, folder: str) -> None:
 
 
 def test_ranks_differ_in_noise_and_agree_in_gradients(tmp_path: Path) -> None:
-    multiprocessing.spawn(train, (str(tmp_path),), nprocs=2)
+    on_ranks(train, 2, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     drawn = []
     for one, other in zip(first["steps"], second["steps"], strict=True):
