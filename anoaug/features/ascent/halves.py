@@ -47,7 +47,17 @@ class Halves:
 
     def __call__(self, fake: Tensor) -> Tensor:
         """Logits of the fake half."""
-        value = _through(self.before, fake)
+        return self.rest(self.first(fake))
+
+    def first(self, fake: Tensor) -> Tensor:
+        """What the first layer gives."""
+        return self.before[0](fake)
+
+    def rest(self, value: Tensor) -> Tensor:
+        """Logits from what the first layer gives, a leaf perhaps."""
+        if any(getattr(part, "inplace", False) for part in self.before[1:]):
+            value = value.clone()
+        value = _through(self.before[1:], value)
         return _through(self.after, value if self.norm is None else self._normalised(value))
 
     def _normalised(self, value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from ..ops.rows import feature_distances, feature_gaussians
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import discriminators, halves
 from .glass import CONVENTIONS
+from .hidden import Hidden, worthwhile
 
 MODES = ("manifold", "hypersphere")
 
@@ -70,10 +71,12 @@ class AscentSynthesizer(Perturbation):
         mining: False leaves out the steps and projections.
         sees: ``"features"``: the discriminator gets them as they came; ``"rows"``: as (N, C).
         cache_first_linear: Compute the first layer on the true features once instead of at every
-            step; with equal results. The discriminator has to be a module whose first layer is
-            linear or a convolution. An ``nn.Sequential`` with one batch normalisation or none (as
-            published; what else it may have: ``ascent.halves.split``) gets the fakes alone, of the
-            true features the norm's sums; others get both, joined after the first layer.
+            step; with equal results, but for rounding. The discriminator has to be a module whose
+            first layer is linear or a convolution. More is saved of an ``nn.Sequential`` with one
+            batch normalisation or none, as published (``ascent.halves.split`` says which): it gets
+            the fakes alone, and of the true features the norm's sums; and where its first layer is
+            linear, in float32 (without TF32) or float64, steps between projections are taken among
+            that layer's outputs, with W W^T instead of W and W^T.
         convention: ``"original"``: a radius that is a quantile is a constant; ``"anomalib"``: its
             gradient flows to the features.
         common: Keywords of :class:`Perturbation`.
@@ -189,37 +192,21 @@ class AscentSynthesizer(Perturbation):
         given = site.given.get("discriminator")
         judge = discriminators.unwrapped(self._discriminator[0] if given is None else given)
         dtype = discriminators.dtype_of(judge, real.dtype)
-        losses, shares, far = [], [], radius * self.spread
-        first, alone = None, None
-        fixed, still, chosen = _constant(real), _constant(base), _constant(inside[..., None])
-        if self.cache_first_linear:
-            first = discriminators.FirstLayer(judge)
-            with _recording():
-                alone = halves.split(judge, self._arranged(site.grid, fixed).to(dtype))
-            first = first if alone is None else None
+        stage = _Stage(
+            judge, dtype, _constant(real), _constant(base), None if site.where is None else inside
+        )
+        first, alone, hidden = self._remembered(site.grid, stage)
+        losses: list[Tensor] = []
+        shares, far = [], radius * self.spread
         with discriminators.frozen_statistics(judge, self.bn == "freeze"), _remembering(first):
-            for turn in range(1, self.steps + 1):
-                with _recording():
-                    fake = (still + _constant(offset)).requires_grad_()
-                    moved = fake if site.where is None else torch.where(chosen, fake, fixed)
-                    if alone is not None:
-                        values = self._arranged(site.grid, moved).to(dtype)
-                        loss = self._loss(alone(values), values, len(values))
-                    else:
-                        joined = self._arranged(site.grid, torch.cat((fixed, moved))).to(dtype)
-                        if first is not None:
-                            first.joined = joined
-                            first.moved = self._arranged(site.grid, moved).to(dtype)
-                        loss = self._loss(judge(joined), joined, len(joined) // 2)
-                    (gradient,) = torch.autograd.grad(loss, fake)
-                if first is not None and turn == 1:
-                    first.check_used()
-                losses.append(loss.detach())
-                offset, _ = ascent_step(
-                    offset, gradient, eta=self.step_size, eps=self.eps, layout="tokens",
-                    backend=self.backend,
-                )  # fmt: skip
-                if turn % self.every == 0:
+            for done in range(0, self.steps, self.every):
+                count = min(self.every, self.steps - done)
+                if hidden is not None:
+                    offset, found = self._hidden_steps(site.grid, stage, hidden, offset, count)
+                else:
+                    offset, found = self._steps(site.grid, stage, first, alone, offset, count)
+                losses += found
+                if count == self.every:
                     shares.append(_clamped(offset, inside, radius, far))
                     # A row at its base goes where its noise points.
                     offset, _ = annulus_project(
@@ -230,6 +217,64 @@ class AscentSynthesizer(Perturbation):
         if shares:
             extras["clamped"] = torch.stack(shares)
         return offset, extras
+
+    def _remembered(
+        self, grid: Grid, stage: _Stage
+    ) -> tuple[discriminators.FirstLayer | None, halves.Halves | None, Hidden | None]:
+        """What is computed before the first step, for the way the discriminator allows."""
+        if not self.cache_first_linear:
+            return None, None, None
+        first = discriminators.FirstLayer(stage.judge)
+        with _recording():
+            values = self._arranged(grid, stage.fixed).to(stage.dtype)
+            alone = halves.split(stage.judge, values)
+            if alone is None:
+                return first, None, None
+            rows = self.sees == "rows" or grid.layout != "nchw"
+            if rows and worthwhile(alone, values, self.steps, self.every):
+                return None, alone, Hidden(alone, self.step_size, self.eps, self._loss)
+        return None, alone, None
+
+    def _steps(
+        self, grid: Grid, stage: _Stage, first: discriminators.FirstLayer | None,
+        alone: halves.Halves | None, offset: Tensor, count: int,
+    ) -> tuple[Tensor, list[Tensor]]:  # fmt: skip
+        """Steps of features: offsets, and the loss before each."""
+        losses = []
+        for _ in range(count):
+            with _recording():
+                fake = stage.fake(offset).requires_grad_()
+                moved = stage.chosen(fake)
+                if alone is not None:
+                    values = self._arranged(grid, moved).to(stage.dtype)
+                    loss = self._loss(alone(values), values, len(values))
+                else:
+                    joined = self._arranged(grid, torch.cat((stage.fixed, moved))).to(stage.dtype)
+                    if first is not None:
+                        first.joined = joined
+                        first.moved = self._arranged(grid, moved).to(stage.dtype)
+                    loss = self._loss(stage.judge(joined), joined, len(joined) // 2)
+                (gradient,) = torch.autograd.grad(loss, fake)
+            if first is not None:
+                first.check_used()
+            losses.append(loss.detach())
+            offset, _ = ascent_step(
+                offset, gradient, eta=self.step_size, eps=self.eps, layout="tokens",
+                backend=self.backend,
+            )  # fmt: skip
+        return offset, losses
+
+    def _hidden_steps(
+        self, grid: Grid, stage: _Stage, hidden: Hidden, offset: Tensor, count: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same among the first layer's outputs."""
+        with _recording():
+            fake = self._arranged(grid, stage.chosen(stage.fake(offset)))
+            inside = stage.inside
+            if inside is not None:
+                inside = self._arranged(grid, inside[..., None])
+            way, losses = hidden(fake, inside, count)
+        return offset + way.reshape(offset.shape), losses
 
     def _arranged(self, grid: Grid, values: Tensor) -> Tensor:
         """``[2 G, P, C]`` as the discriminator wants them."""
@@ -312,6 +357,34 @@ class AscentSynthesizer(Perturbation):
                 f"{radius} times {self.spread}; are the features' units those of the radius?"
             )
         return float(radius)
+
+
+class _Stage(NamedTuple):
+    """What stands still during an ascent.
+
+    Attributes:
+        judge: The discriminator.
+        dtype: Which it wants.
+        fixed: True features ``[G, P, C]``.
+        base: Of the shell.
+        inside: bool ``[G, P]``, where fakes may be; None: everywhere.
+    """
+
+    judge: Any
+    dtype: torch.dtype
+    fixed: Tensor
+    base: Tensor
+    inside: Tensor | None
+
+    def fake(self, offset: Tensor) -> Tensor:
+        """Fakes without a graph."""
+        return self.base + _constant(offset)
+
+    def chosen(self, fake: Tensor) -> Tensor:
+        """Fakes where they may be, true features elsewhere."""
+        if self.inside is None:
+            return fake
+        return torch.where(_constant(self.inside)[..., None], fake, self.fixed)
 
 
 def _remembering(first: discriminators.FirstLayer | None) -> Any:

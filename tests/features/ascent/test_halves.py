@@ -246,9 +246,10 @@ def test_a_norm_that_does_not_fit_is_refused(norm: nn.Module) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("bn", ["track", "freeze"])
 @pytest.mark.parametrize("name", ["published", "not affine", "mean of all", "late norm"])
+@pytest.mark.parametrize("every", [1, 5])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_the_loop_gives_equal_results(name: str, bn: str, dtype: torch.dtype) -> None:
-    """Features, losses, statistics and gradients, without the true half in the loop and with it."""
+def test_the_loop_gives_equal_results(name: str, bn: str, every: int, dtype: torch.dtype) -> None:
+    """Features, losses, statistics and gradients; steps of features, and among outputs."""
     make = KNOWN[name][1]
     real, _ = both((40, C), dtype)
     where = torch.arange(20) % 4 > 0
@@ -258,7 +259,7 @@ def test_the_loop_gives_equal_results(name: str, bn: str, dtype: torch.dtype) ->
         leaf = real.clone().requires_grad_()
         glass = features.create(
             "glass", discriminator=network, relative_radius=0.85, cache_first_linear=cached,
-            bn=bn, seed=0,
+            bn=bn, every=every, seed=0,
         )  # fmt: skip
         outs = [glass(leaf, where=at, index=[0], epoch=0) for at in (None, where)]
         slopes = [torch.autograd.grad(out.features.pow(3).sum(), leaf)[0] for out in outs]
@@ -289,11 +290,16 @@ def test_maps_go_through_without_the_true_half_too(dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_compiling.*")
-def test_the_remembered_layer_compiles_without_a_break() -> None:
+@pytest.mark.parametrize("width", [4, 16])
+def test_the_remembered_layer_compiles_without_a_break(width: int) -> None:
+    """Steps among outputs, which are fewer than features, and of features."""
     if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
         pytest.skip("this torch does not trace torch.autograd.grad")
     torch.compiler.reset()
-    one, two = (common(nn.BatchNorm1d(8)) for _ in range(2))
+    one, two = (
+        chain(nn.Linear(C, width), nn.BatchNorm1d(width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
+        for _ in range(2)
+    )
     glass, twin = (
         features.create(
             "glass", discriminator=network, relative_radius=0.85, cache_first_linear=True,
