@@ -290,8 +290,8 @@ def test_maps_go_through_without_the_true_half_too(dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_compiling.*")
-@pytest.mark.parametrize("width", [4, 16])
-def test_the_remembered_layer_compiles_without_a_break(width: int) -> None:
+@pytest.mark.parametrize(("width", "backend"), [(4, "aot_eager"), (16, "eager")])
+def test_the_remembered_layer_compiles_without_a_break(width: int, backend: str) -> None:
     """Steps among outputs, which are fewer than features, and of features."""
     if not hasattr(torch._dynamo.config, "trace_autograd_ops"):
         pytest.skip("this torch does not trace torch.autograd.grad")
@@ -308,7 +308,7 @@ def test_the_remembered_layer_compiles_without_a_break(width: int) -> None:
         for network in (one, two)
     )  # fmt: skip
     with torch._dynamo.config.patch(trace_autograd_ops=True):
-        compiled = torch.compile(twin, dynamic=True, fullgraph=True, backend="aot_eager")
+        compiled = torch.compile(twin, dynamic=True, fullgraph=True, backend=backend)
         for count, height in ((3, 4), (5, 6)):
             maps = torch.randn(count, C, height, 3)
             number = {"index": torch.arange(count) + 7, "epoch": 1}
