@@ -193,6 +193,50 @@ def test_eval_mode_hands_both_through() -> None:
     assert empty.ground_truth.shape == (0, 1, 256, 256) and empty.choice.shape == (0,)
 
 
+@pytest.mark.parametrize("quantise", [True, False])
+@pytest.mark.parametrize("rebuild", [rebuilt, None])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_eval_mode_of_levels_has_the_extras_of_training(
+    quantise: bool, rebuild: Any, dtype: torch.dtype
+) -> None:
+    lo, hi = drawn(6, 4, 4, 4).to(dtype), drawn(6, 3, 8, 8).to(dtype)
+    pair = levels(rebuild=rebuild, quantise=quantise)
+    there = pair(lo, hi, index=range(6), epoch=0)
+    idle = pair.eval()(lo, hi, index=range(6), epoch=0)
+    assert torch.equal(idle.choice, there.choice)
+    for given, one, other in ((lo, there.lo, idle.lo), (hi, there.hi, idle.hi)):
+        assert (
+            set(one.extras)
+            == set(other.extras)
+            == ({"code", "quantised"} if quantise else {"code"})
+        )
+        for name, value in other.extras.items():
+            shape, kind = one.extras[name].shape, one.extras[name].dtype
+            assert value.shape == shape and value.dtype == kind, name
+        # As if nothing had been done to them: no code in their place, the features themselves.
+        assert torch.equal(other.extras["code"], torch.full((6, given[0, 0].numel()), -1))
+        assert torch.equal(one.extras["code"] >= 0, one.mask.flatten(1) > 0)
+        if quantise:
+            assert torch.equal(other.extras["quantised"], given)
+            assert not other.extras["quantised"].requires_grad
+        assert one.clean is given and other.clean is given
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_codes_of_levels_are_what_stands_in_the_features(dtype: torch.dtype) -> None:
+    lo, hi = drawn(6, 4, 4, 4).to(dtype), drawn(6, 3, 8, 8).to(dtype)
+    pair = levels(rebuild=rebuilt)
+    out = pair(lo, hi, index=range(6), epoch=0)
+    for batch, given, codebook, codes in (
+        (out.lo, lo, pair.lo, COARSE), (out.hi, hi, pair.hi, FINE)
+    ):  # fmt: skip
+        code, moved = batch.extras["code"], batch.features.flatten(2).transpose(1, 2)
+        assert torch.equal(moved[code >= 0], codes[code[code >= 0]].to(dtype))
+        # Clean ones are quantised, rounded once to the features' dtype.
+        near = codebook.quantise(given.float())[0].to(dtype)
+        assert torch.equal(batch.extras["quantised"], near)
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="take more codes"):
         made(codebook=CODES[:1])
