@@ -45,7 +45,8 @@ def nearest(
         x = wide.reshape(batch, lead.numel() // max(batch, 1), wide.shape[-1])
         c = codes.to(x.dtype).reshape(batch, *codes.shape[-2:])
         high, across = _tile(batch, c.shape[1], tile)
-        parts = [_nearest(one, c, metric, across) for one in x.split(high, 1)]
+        prepared = _prepared(c, metric)
+        parts = [_nearest(one, *prepared, across) for one in x.split(high, 1)]
         places, values = (torch.cat(each, 1).reshape(lead) for each in zip(*parts, strict=True))
     return places, values
 
@@ -56,24 +57,38 @@ def _tile(batch: int, codes: int, tile: int) -> tuple[int, int]:
     return max(1, tile // (across * max(batch, 1))), across
 
 
-def _nearest(x: Tensor, codes: Tensor, metric: str, across: int) -> tuple[Tensor, Tensor]:
-    """Of rows ``[G, n, C]`` that are few enough."""
+def _prepared(codes: Tensor, metric: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Codes ``[G, K, C]`` for the products, what rows lose before and products gain after.
+
+    Both are None for cosines, whose rows are of unit length instead.
+    """
     if metric == "cosine":
-        x = torch.nn.functional.normalize(x, dim=2)
-        codes = torch.nn.functional.normalize(codes, dim=2)
-        offset = codes.new_zeros(codes.shape[:2])[:, None]
-    else:
-        middle = codes.mean(1, keepdim=True)
-        x, codes = x - middle, codes - middle
-        offset = -0.5 * codes.square().sum(2)[:, None]
-    best = x.new_full(x.shape[:2], float("-inf"))
-    place = torch.zeros(x.shape[:2], dtype=torch.int64, device=x.device)
+        return torch.nn.functional.normalize(codes, dim=2), None, None
+    middle = codes.mean(1, keepdim=True)
+    codes = codes - middle
+    return codes, middle, -0.5 * codes.square().sum(2)[:, None]
+
+
+def _nearest(
+    x: Tensor, codes: Tensor, middle: Tensor | None, offset: Tensor | None, across: int
+) -> tuple[Tensor, Tensor]:
+    """Of rows ``[G, n, C]`` that are few enough."""
+    x = torch.nn.functional.normalize(x, dim=2) if middle is None else x - middle
+    best, place = None, None
     for first in range(0, codes.shape[1], across):
         some = slice(first, first + across)
-        value, index = (x @ codes[:, some].transpose(1, 2) + offset[:, :, some]).max(2)
+        tile = x @ codes[:, some].transpose(1, 2)
+        if offset is not None:
+            tile += offset[:, :, some]  # in place: the largest there is
+        value, index = tile.max(2)
+        del tile  # before the next one is made
+        if best is None or place is None:
+            best, place = value, index
+            continue
         better = value > best
         best = torch.where(better, value, best)
         place = torch.where(better, index + first, place)
-    if metric == "cosine":
+    assert best is not None and place is not None
+    if middle is None:
         return place, best
     return place, (x.square().sum(2) - 2.0 * best).clamp(min=0.0).sqrt()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from anoaug.features import functional
 
@@ -27,6 +31,40 @@ def test_any_tile_gives_what_the_matrix_gives(metric: str, tile: int) -> None:
         )
     assert torch.equal(place, expected.indices)
     torch.testing.assert_close(value, expected.values)
+
+
+class Tiles(TorchDispatchMode):
+    """The largest result, and how many of at least half that size were alive together."""
+
+    def __init__(self, tile: int) -> None:
+        super().__init__()
+        self.tile, self.largest, self.together = tile, 0, 0
+        self._alive: list[weakref.ref[Tensor]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # fmt: skip
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple) else (out,):
+            if isinstance(one, Tensor):
+                self.largest = max(self.largest, one.numel())
+                if one.numel() >= self.tile // 2:
+                    self._alive.append(weakref.ref(one))
+        alive = {
+            one.untyped_storage().data_ptr() for of in self._alive if (one := of()) is not None
+        }
+        self.together = max(self.together, len(alive))
+        return out
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_one_tile_at_a_time_is_the_largest_there_is(metric: str) -> None:
+    rows, codes = drawn(300, 4), drawn(200, 4, seed=1)
+    for tile in (4000, 3 * 1000):
+        with Tiles(tile) as seen:
+            functional.nearest(rows, codes, metric, tile)
+        assert tile // 2 < seen.largest <= tile < 300 * 200
+        assert seen.together == 1
 
 
 def test_codes_of_each_group() -> None:
