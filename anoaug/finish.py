@@ -7,6 +7,7 @@ changed is without a label; where it is empty the sample is normal and untouched
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,34 +121,40 @@ class Difference:
     def _on_host(self, before: Tensor, after: Tensor, weight: Tensor, chosen: str) -> Tensor:
         """The same on the host, sample by sample where there is weight: 0 around it stays 0."""
         out = torch.zeros(weight.shape, dtype=torch.float32, device="cpu")
-        valued = self.rule in ("intensity", "logistic")
-        loop = None
-        if chosen == "compiled" and before.dtype in checks.PEAKS and self.radius > 0 and valued:
-            from .compiled import labels
-
-            loop = labels.loop()
+        if chosen == "compiled" and before.dtype in checks.PEAKS:
+            self._compiled(before, after, weight, out)
+            return out
         reach = max(self.side // 2, self.radius)
-        inside = (weight[:, 0] > 0).numpy()
-        for n, plane in enumerate(inside):
+        for n, plane in enumerate((weight[:, 0] > 0).numpy()):
             area = _box(plane, reach)
             if area is None:
                 continue
             at = (slice(n, n + 1), slice(None), *area)
-            old, new, share = before[at], after[at], weight[at]
-            if loop is None:
-                with cpu.one_thread:
-                    out[at] = self._of(old, new, share, "auto")
-                continue
-            peak, channels = checks.PEAKS[before.dtype], before.shape[1]
-            bar = np.float32(self.tolerance * peak * channels)
-            disc = np.array(reference.disc(self.radius))
-            planes = (old[0].numpy(), new[0].numpy(), plane[area])
-            ys, xs, middle = loop(*planes, bar, self.side, disc)
-            # As whole planes are: rounded once where they are scaled, then valued.
-            levels = torch.from_numpy(middle) * (255.0 / (peak * channels))
-            found = self._valued(torch.ones_like(levels), levels)
-            out[at][0, 0].numpy()[ys, xs] = found.numpy()
+            with cpu.one_thread:
+                out[at] = self._of(before[at], after[at], weight[at], "auto")
         return out
+
+    def _compiled(self, before: Tensor, after: Tensor, weight: Tensor, out: Tensor) -> None:
+        """The same by compiled loops, for integer images."""
+        from .compiled import driver, labels
+
+        peak, channels = checks.PEAKS[before.dtype], before.shape[1]
+        rule = labels.RULES.index(self.rule if self.rule in labels.RULES else "valued")
+        values = np.zeros(1, np.float32)
+        if rule == labels.VALUED:
+            values = self._table(channels, peak).numpy()
+        planes = [each.numpy() for each in (before, after, weight, out)]
+        bar = np.float32(self.tolerance * peak * channels)
+        disc = np.array(reference.disc(self.radius))
+        arguments = (*planes, bar, self.side, disc, values, rule)
+        driver.share_out(lambda start, stop: labels.labelled(*arguments, start, stop), len(before))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - of settings, which compare by value
+    def _table(self, channels: int, peak: float) -> Tensor:
+        """The label for every sum of integer changes."""
+        levels = torch.arange(channels * int(peak) + 1, dtype=torch.float32, device="cpu")
+        levels = levels * (255.0 / (peak * channels))
+        return self._valued(torch.ones_like(levels), levels)
 
 
 def _box(plane: npt.NDArray[np.bool_], reach: int) -> tuple[slice, slice] | None:
@@ -239,16 +246,21 @@ def rendering(finish: Finish) -> Callable[..., Rendered]:
         clean: bool, dtype: torch.dtype, channels_last: bool, backend: str,
     ) -> Rendered:  # fmt: skip
         raw = torch.float32 if images.dtype.is_floating_point else images.dtype
+        loops = ops.resolve_backend(backend, images.device) == "compiled"
+        images = ops.natively_laid_out(images) if loops else images
         out, _, weight, flag, kind = ops.render(
             images, table, slots, banks, None, layout, foreground, changed, True, False, raw,
             channels_last, backend,
         )  # fmt: skip
-        # Ours may be told who is to do it.
+        # Ours may be told who is to do it, and what it gives is nobody else's.
         told = {"backend": backend} if getattr(finish, "by_backend", False) else {}
         mask: Any = finish(images, out, weight, **told)
         mask = checks.plane("finish", mask, images).to(torch.float32)
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
-            mask, counts = _settled_on_host(out, images, mask, weight, flag, table, soft)
+            native = out.dtype == images.dtype and out.dtype in (*checks.PEAKS, torch.float32)
+            settle = _settled_by_loops if loops and native else _settled_on_host
+            mask = mask if told else mask.detach().to(torch.float32, copy=True)
+            mask, counts = settle(out, images, mask.contiguous(), weight, flag, table, soft)
             kept = out
         else:
             area = (mask > 0).flatten(1).sum(1)
@@ -278,12 +290,11 @@ def _settled_on_host(
     out: Tensor, images: Tensor, mask: Tensor, weight: Tensor, flag: Tensor, table: Tensor,
     soft: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The mask as it is given back, and whether samples count; puts ``out`` back, in place.
+    """The mask as it is given back, in place, and whether samples count; puts ``out`` back too.
 
     Where a sample has no weight it is the image still: what was painted in vain is looked for in
     the others, and there under the weight alone.
     """
-    mask = mask.detach().to(torch.float32, copy=True)
     counts = flag > 0
     least = table[:, MIN_AREA].tolist()  # host: everything lives there
     for n, alive in enumerate(counts.tolist()):  # host: the CPU's way
@@ -303,6 +314,20 @@ def _settled_on_host(
             # By NumPy: torch cannot write uint16 by index.
             y, x = np.divmod(np.flatnonzero(gone), gone.shape[1])
             out[n].numpy()[:, y, x] = images[n].to(out.dtype).numpy()[:, y, x]
+    return mask, counts
+
+
+def _settled_by_loops(
+    out: Tensor, images: Tensor, mask: Tensor, weight: Tensor, flag: Tensor, table: Tensor,
+    soft: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The same by compiled loops."""
+    from .compiled import driver, labels
+
+    counts = flag > 0
+    planes = [each.numpy() for each in (out, images, mask, weight, counts)]
+    arguments = (*planes, table[:, MIN_AREA].contiguous().numpy(), soft)
+    driver.share_out(lambda start, stop: labels.settled(*arguments, start, stop), len(out))
     return mask, counts
 
 

@@ -153,6 +153,8 @@ class Source(Part):
     role: ClassVar[str] = "sources"
     # Whether what confines the layer may stand for a place that a control asks for.
     confined: ClassVar[bool] = True
+    # Whether it shows other images of the batch, which then has to stay together.
+    others: ClassVar[bool] = False
 
 
 def part(cls: type[T]) -> type[T]:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from . import checks, ops
 from .parts import Context, Source, Values, part
-from .recipe import ACTIVE, MIN_AREA, PlacedLayer, Recipe, recipe
+from .recipe import ACTIVE, MIN_AREA, LayerProgram, Placed, PlacedLayer, Recipe, Step, recipe
+from .recipe import layout as recipe_layout
 
 # Columns that every computed source has before those of the source it wraps.
 _KEY = ("key0", "key1")
@@ -89,6 +90,13 @@ class Computed(Source):
         """
         raise NotImplementedError(f"{type(self).__name__}: expected a method compute, got none")
 
+    def compiled(self, scene: Scene) -> Tensor | None:
+        """The same by compiled loops, where ``backend="compiled"`` has a faster way; else None.
+
+        A pixel on which the layer does not lie may then be anything.
+        """
+        return None
+
     def plain(self) -> Computed:
         """The source as laws hold it: what is no plain data replaced by the name of its content."""
         return self
@@ -145,6 +153,15 @@ class Computed(Source):
         return dataclasses.replace(self, number=self.number + copy)
 
 
+@dataclass
+class Laid:
+    """The images as the loops read them, and with the first ``count`` layers on, layer by layer."""
+
+    plain: Tensor | None = None
+    image: Tensor | None = None
+    count: int = 0
+
+
 @dataclass(frozen=True)
 class Call:
     """What the computed sources of one call share.
@@ -161,6 +178,7 @@ class Call:
         where: Boxes in which masks that seek their place are to find it, float64 ``[B, copies, 4]``
             on the images' device: y0, x0, y1, x1 in shares of the image, NaN: anywhere. Or None.
         given: How many of ``tensors``, the last, are pictures; None where it is not known.
+        laid: What :meth:`Scene.laid` keeps from layer to layer.
     """
 
     images: Tensor
@@ -173,6 +191,7 @@ class Call:
     backend: str
     where: Tensor | None = None
     given: int | None = None
+    laid: Laid = dataclasses.field(default_factory=Laid, compare=False, repr=False)
 
     @property
     def recipe(self) -> Recipe:
@@ -187,6 +206,7 @@ class Call:
             self, images=_rows(self.images, rows), table=_rows(self.table, rows),
             host=_rows(self.host, rows), planes=[_rows(one, rows) for one in self.planes],
             tensors=tensors, where=None if self.where is None else _rows(self.where, rows),
+            laid=Laid(),
         )  # fmt: skip
 
 
@@ -224,6 +244,43 @@ class Scene:
         layers = json.loads(self.call.recipe.layout)["layers"][: self.layer]
         return self._render(layers, [*self.call.tensors, *self.made], self.call.foreground)[0]
 
+    def plain(self) -> Tensor:
+        """The images, contiguous or so in channels_last: made once for all layers."""
+        kept = self.call.laid
+        kept.plain = ops.natively_laid_out(self.images) if kept.plain is None else kept.plain
+        return kept.plain
+
+    def laid(self) -> Tensor:
+        """What :meth:`before` gives, on the host by compiled loops; not to be changed.
+
+        Each layer is laid once, where the layers before it are laid exactly: by a picture and
+        without a weight.
+        """
+        kept, host = self.call.laid, self.call.host.numpy()
+        kept.image = self.plain() if kept.image is None else kept.image
+        drawn = [
+            number
+            for number in range(kept.count, self.layer)
+            if (host[:, self.call.recipe.layers[number].gate] > 0).any()
+        ]
+        layers = recipe_layout(self.call.recipe.layout).layers
+        if not all(_exact(layers[number]) for number in drawn):
+            return ops.natively_laid_out(self.before())
+        if drawn:
+            from .compiled import driver
+
+            if kept.image is kept.plain:
+                kept.image = kept.image.clone()
+            layout = recipe_layout(self.call.recipe.layout)
+            tensors = [*self.call.tensors, *self.made]
+            driver.lay(
+                kept.image, kept.image, self.call.table, self.call.planes, tensors,
+                layout._replace(layers=tuple(layers[number] for number in drawn)),
+                self.call.foreground,
+            )  # fmt: skip
+        kept.count = self.layer
+        return kept.image
+
     @property
     def peak(self) -> float:
         """White in image units: 255, 65535 or 1."""
@@ -233,6 +290,11 @@ class Scene:
     def mix(self) -> str:
         """Name of the mix by which the layer's blend joins source and image."""
         return str(getattr(self._placed.blend.part, "mix", "over"))
+
+    @property
+    def parts(self) -> tuple[Placed, ...]:
+        """The parts of the layer's mask, in the order in which they are joined."""
+        return self._placed.mask
 
     @property
     def rows(self) -> list[int]:
@@ -288,13 +350,11 @@ class Scene:
         Returns:
             A picture, and float32 ``[B, 1, H, W]``, 1 or 0.
         """
-        inner, offset = self.source.inner, self.offset + len(_KEY)
         tensors: list[Tensor] = list(self.call.tensors)
-        if inner is None or isinstance(inner, Computed):
-            painted: list[Any] = ["given", 0, len(tensors)]
+        painted = self.inner
+        if painted is None:
+            painted = Step("given", 0, len(tensors))
             tensors += [self.colours().contiguous()]
-        else:
-            painted = [inner.function, offset, inner.option()]
         layer = self._alone({"source": painted, "weight": ["opaque", 0, 0], "mix": "over"})
         if steps:
             first, *others = (layer[0]["mask"][step] for step in steps)
@@ -303,6 +363,14 @@ class Scene:
         confined = -1 if steps else self.call.foreground
         made = self._render(layer, tensors, confined)
         return made[0], made[2]
+
+    @property
+    def inner(self) -> Step | None:
+        """What the render calls for the wrapped source's colours; None if it cannot make them."""
+        inner = self.source.inner
+        if inner is None or isinstance(inner, Computed):
+            return None
+        return Step(inner.function, self.offset + len(_KEY), inner.option())
 
     @property
     def _placed(self) -> PlacedLayer:
@@ -350,10 +418,22 @@ def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
     return made
 
 
+def _exact(layer: LayerProgram) -> bool:
+    """Whether a layer shows a picture as it is, so that nothing is rounded on the way."""
+    plain = layer.mix == "replace" or (layer.mix == "over" and layer.weight.name == "opaque")
+    return plain and layer.source.name == Given.function
+
+
 def _computed(scene: Scene) -> Tensor:
     """The picture, on the host of the rows alone that are looked at."""
     call, rows = scene.call, scene.rows
-    apart = all(one.by_rows for one in chain(scene.source) if isinstance(one, Computed))
+    if ops.resolve_backend(call.backend, call.images.device) == "compiled":
+        colours = scene.source.compiled(scene)
+        if colours is not None:
+            return colours
+    apart = not any(
+        one.others or (isinstance(one, Computed) and not one.by_rows) for one in chain(scene.source)
+    )
     few = apart and call.given is not None and len(rows) < len(call.images)
     if not few or call.images.device.type != "cpu" or call.images.dtype == torch.uint16:
         return scene.source.compute(scene)

@@ -349,7 +349,7 @@ def _compiled_one(
     unit = np.float32(reference.UNIT if weights.dtype == torch.uint8 else 1.0)
     guided = (before, new.numpy(), lines, mixed, reference.EROSION, unit)
     field = torch.from_numpy(compiled.guidance(*guided))
-    added = transform_one(field).numpy()
+    added = transform_one(field, scaled=compiled.scaled).numpy()
     return torch.from_numpy(compiled.corrected(before, added, np.float32(peak), integer))
 
 
@@ -358,16 +358,28 @@ def _floats(planes: Tensor) -> Tensor:
     return planes.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def transform_one(field: Tensor) -> Tensor:
-    """Solve Poisson's equation with zeros on the edge, float32 ``[h, C, w]`` on the CPU."""
+def transform_one(
+    field: Tensor, out: Tensor | None = None, scaled: Callable[..., Any] | None = None
+) -> Tensor:
+    """Solve Poisson's equation with zeros on the edge, float32 ``[h, C, w]`` on the CPU.
+
+    The solution goes into ``out``, if that is given: contiguous, of the same shape, maybe the same.
+    ``scaled`` is ``compiled.poisson.scaled``, which spares calls.
+    """
     rows, channels, columns = field.shape
     vertical, tall = sine_matrix(rows)
     horizontal, wide = sine_matrix(columns)
-    scale = ((tall[:, None] + wide) * ((rows + 1) * (columns + 1) / 4.0)).reciprocal()
+    factor = (rows + 1) * (columns + 1) / 4.0
     flat, planes = (rows, channels * columns), (rows * channels, columns)
     values = torch.mm(torch.mm(vertical, field.reshape(flat)).view(planes), horizontal)
-    values = (values.view(field.shape) * scale[:, None]).view(planes)
-    return torch.mm(vertical, torch.mm(values, horizontal).view(flat)).view(field.shape)
+    if scaled is None:
+        scale = ((tall[:, None] + wide) * factor).reciprocal()
+        values = (values.view(field.shape) * scale[:, None]).view(planes)
+    else:
+        lines = values.view(field.shape).numpy()
+        scaled(lines, tall.numpy(), wide.numpy(), np.float32(factor))
+    solved = None if out is None else out.view(flat)
+    return torch.mm(vertical, torch.mm(values, horizontal).view(flat), out=solved).view(field.shape)
 
 
 def sine_matrix(length: int) -> tuple[Tensor, Tensor]:

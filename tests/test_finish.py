@@ -128,6 +128,34 @@ def test_dtypes_agree(dtype: torch.dtype) -> None:
     torch.testing.assert_close(Difference()(scaled(before), scaled(after), weight), true)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("channels, dtype", [(1, torch.uint8), (3, torch.uint8), (3, torch.uint16)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Difference("binary"), Difference("continuous"), Difference("intensity", side=3),
+        Difference(), Difference(slope=1 / 12, middle=24.0), Difference(side=1, radius=2),
+        Difference("intensity", radius=0),
+    ],
+    ids=lambda rule: f"{rule.rule} {rule.side} {rule.radius} {rule.middle:g}",
+)  # fmt: skip
+def test_the_compiled_labels_are_these(rule: Difference, channels: int, dtype: Any) -> None:
+    pytest.importorskip("numba")
+    before, after = pixels(5, channels, 60, 52), pixels(5, channels, 60, 52, seed=9)
+    rng = np.random.default_rng(3)
+    near = torch.from_numpy(rng.integers(-9, 10, before.shape)) + before.to(torch.int64)
+    after[1:3] = near.clamp(0, 255).to(torch.uint8)[1:3]
+    weight = torch.zeros(5, 1, 60, 52)
+    weight[0], weight[1, :, 20:50, 10:40], weight[2, :, :9] = 1.0, 0.4, 0.7
+    weight[3] = torch.from_numpy(rng.random((1, 60, 52)) < 0.6)
+    after = torch.where(weight > 0, after, before)
+    if dtype == torch.uint16:
+        before, after = ((each.to(torch.int32) * 257).to(dtype) for each in (before, after))
+    true = rule(before, after, weight)
+    assert 0 < (true > 0).float().mean() < 1 and true[4].sum() == 0
+    assert torch.equal(rule(before, after, weight, "compiled"), true)
+
+
 # ---- the hook ------------------------------------------------------------------------------------
 
 
@@ -184,6 +212,29 @@ def test_an_empty_label_is_a_normal_sample() -> None:
     assert (out.image[1::2] != IMAGES[1::2]).flatten(1).any(1).all()
     small = synthesizer(left, p=1.0, min_area=0.9)(IMAGES, index=range(6), epoch=0)
     assert small.label.sum() == 0 and torch.equal(small.image, IMAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["hard", "soft"])
+@pytest.mark.parametrize("memory", ["contiguous", "channels_last"])
+def test_the_loops_settle_as_the_host_does(label: str, memory: str) -> None:
+    pytest.importorskip("numba")
+
+    def left(before: Tensor, after: Tensor, weight: Tensor) -> Tensor:
+        found = Difference("continuous")(before, after, weight)
+        found[2], found[3, :, ::2] = 0.0, 0.0
+        return found
+
+    made = []
+    for backend in ("auto", "compiled"):
+        keywords: dict[str, Any] = {"label": label, "memory_format": memory, "min_area": 300}
+        synth = synthesizer(left, p=0.8, backend=backend, **keywords)
+        made.append(synth(IMAGES, index=range(6), epoch=0))
+    true, ours = made
+    assert 1 < true.label.sum() < 5
+    for name in ("image", "mask", "label", "kind"):
+        assert torch.equal(getattr(ours, name), getattr(true, name)), name
+    assert ours.image.stride() == true.image.stride()
 
 
 def test_replay_eval_and_batches() -> None:

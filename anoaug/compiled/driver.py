@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..recipe import Layout, Step
+from ..recipe import MIN_AREA, Layout, Step
 from ..reference.masks import level_of
 from ..reference.render import Rendered, Wanted
 from . import blends, loops, masks, sources
@@ -83,15 +83,7 @@ def render(
     label, kind = torch.zeros(2, samples, dtype=torch.int64, device="cpu")
     lines, target = _in_memory(read, channels_last), _in_memory(out, channels_last)
     untouched = _in_memory(clean, channels_last) if wanted.clean else target
-    addresses, sizes, _held = _bank_addresses(banks, layout)
-    plane = height * width
-    strides = (channels * plane, plane, width, 1)
-    if channels_last:
-        strides = (channels * plane, 1, width * channels, channels)
-    batch = Batch(
-        lines.reshape(-1), strides, (samples, channels, height, width),
-        _levels(slots, read_slots(layout, wanted.foreground)), addresses, sizes,
-    )  # fmt: skip
+    batch, _held = _batch(read, lines, slots, banks, layout, wanted.foreground, channels_last)
     results = Results(target.reshape(-1), mask.numpy(), label.numpy(), kind.numpy())
     scale, bias = (_NOTHING, _NOTHING)
     if norm is not None:
@@ -101,8 +93,56 @@ def render(
     wish = Wish(by, wanted.foreground, wanted.changed, wanted.soft)
     arguments = (batch, results, copies, _columns(table), program(layout), wish)
     loop = loops.render_loop()
-    _share_out(lambda start, stop: loop(*arguments, start, stop), samples)
+    share_out(lambda start, stop: loop(*arguments, start, stop), samples)
     return out.to(wanted.dtype), clean.to(wanted.dtype), mask, label, kind
+
+
+def lay(
+    image: Tensor, out: Tensor, table: Tensor, slots: Sequence[Tensor], banks: Sequence[Tensor],
+    layout: Layout, foreground: int,
+) -> None:  # fmt: skip
+    """Write pixels with an anomaly, whatever its area, into ``out``; others are left as they are.
+
+    Args:
+        image: ``[B, C, H, W]`` uint8 or float32, contiguous or so in channels_last.
+        out: Like ``image``, or the image itself, if no source reads that.
+        table: As of :func:`render`, likewise the others.
+        slots: Given tensors.
+        banks: The op's list.
+        layout: Layers.
+        foreground: Which slot confines them, or -1.
+    """
+    samples, channels, height, width = image.shape
+    last = not image.is_contiguous()
+    lines, target = _in_memory(image, last), _in_memory(out, last)
+    batch, _held = _batch(image, lines, slots, banks, layout, foreground, last)
+    mask = np.empty((samples, 1, height, width), np.float32)
+    label, kind = np.zeros((2, samples), np.int64)
+    results = Results(target.reshape(-1), mask, label, kind)
+    none = lines[:, :0]  # no row is copied
+    copies = Copies(none, none, none, False, _NOTHING, _NOTHING)
+    least = table.clone()
+    least[:, MIN_AREA] = 0.0
+    wish = Wish(_NOTHING, foreground, False, True)
+    arguments = (batch, results, copies, _columns(least), program(layout), wish)
+    loop = loops.render_loop()
+    share_out(lambda start, stop: loop(*arguments, start, stop), samples)
+
+
+def _batch(
+    read: Tensor, lines: npt.NDArray[Any], slots: Sequence[Tensor], banks: Sequence[Tensor],
+    layout: Layout, foreground: int, channels_last: bool,
+) -> tuple[Batch, list[Tensor]]:  # fmt: skip
+    """What the loops read, and the tensors that have to live as long."""
+    _, channels, height, width = read.shape
+    plane = height * width
+    strides = (channels * plane, plane, width, 1)
+    if channels_last:
+        strides = (channels * plane, 1, width * channels, channels)
+    addresses, sizes, held = _bank_addresses(banks, layout)
+    shape = (len(read), channels, height, width)
+    levels = _levels(slots, read_slots(layout, foreground))
+    return Batch(lines.reshape(-1), strides, shape, levels, addresses, sizes), held
 
 
 def _columns(table: Tensor) -> Columns:
@@ -150,7 +190,7 @@ def field(
     steps = parsed.steps[: parsed.spans[1]]
     arguments = (out.numpy(), _columns(table), _levels((), ()), addresses, steps)
     loop = loops.field_loop()
-    _share_out(lambda start, stop: loop(*arguments, start, stop), len(table))
+    share_out(lambda start, stop: loop(*arguments, start, stop), len(table))
     return out
 
 
@@ -177,7 +217,7 @@ def _levels(slots: Sequence[Tensor], read: Sequence[int]) -> Floats:
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
-def _share_out(work: Callable[[int, int], Any], samples: int) -> None:
+def share_out(work: Callable[[int, int], Any], samples: int) -> None:
     """Run ``work(start, stop)`` over the samples on as many threads as torch may use here."""
     threads = min(torch.get_num_threads(), samples)
     if threads <= 1:

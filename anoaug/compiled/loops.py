@@ -1,7 +1,8 @@
 """The loops over samples and rows that the compiled backend runs, outside Python and its lock.
 
 Their binaries are cached on disk. Numba keys them by the source of this file alone, so that a hash
-of the whole package, and of the constants it takes from elsewhere, goes into every key.
+of all files that are compiled into them, and of the constants these take from elsewhere, goes into
+every key.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import hashlib
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,16 +31,20 @@ PIXELS = 1024
 
 @functools.lru_cache(maxsize=1)
 def _digest() -> str:
-    here = Path(__file__).parent
-    text = b"".join(path.read_bytes() for path in sorted(here.glob("*.py")))
+    files = [Path(str(holder.__file__)) for holder in _holders()]
+    text = b"".join(path.read_bytes() for path in files)
     return hashlib.sha256(text + repr(_constants()).encode()).hexdigest()
+
+
+def _holders() -> list[ModuleType]:
+    """The modules whose functions are compiled in."""
+    return [arrays, blends, fills, masks, noise, numbers, sources, sys.modules[__name__]]
 
 
 def _constants() -> list[tuple[str, Any]]:
     """The numbers that are compiled in, by name: most of them come from other files."""
-    holders = [arrays, blends, fills, masks, noise, numbers, sources, sys.modules[__name__]]
     found: list[tuple[str, Any]] = [("SPEC_VERSION", SPEC_VERSION)]
-    for holder in holders:
+    for holder in _holders():
         named = sorted(vars(holder).items())
         found += [(f"{holder.__name__}.{key}", one) for key, one in named if _is_constant(one)]
     return found
@@ -205,7 +211,9 @@ def render_sample(
     for number in range(len(layers)):
         if columns.floats[layers[number, 0]] > ZERO:
             code, off, option = program.steps[spans[number]]
-            if spans[number + 1] > spans[number] + 1:
+            steps = spans[number + 1] - spans[number]
+            cut = steps == 3 and program.steps[spans[number] + 2, 0] == masks.INTERSECTION
+            if steps > 1 and not cut:
                 code = -1  # joined levels may lie anywhere
             windows[number] = masks.window(code, columns, off, option, height, width)
     area, count = 0, 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .numbers import ZERO, F
+from .numbers import ONE, ZERO, F
 
 
 @njit(cache=True)
@@ -68,6 +68,19 @@ def guidance(destination: Any, source: Any, weight: Any, mixed: Any, reach: Any,
                 for x in range(width - 2):
                     line[x] = (gx[x + 1] - gx[x]) + (gy[x + 1] - above[x + 1])
     return field
+
+
+@njit(nogil=True, cache=True)
+def scaled(values: Any, tall: Any, wide: Any, factor: Any) -> Any:
+    """Divide ``[h, C, w]`` by the sums of the eigenvalues of rows and columns times a factor."""
+    by = np.empty(len(wide), np.float32)
+    for y in range(len(values)):
+        for x in range(len(by)):
+            by[x] = ONE / ((tall[y] + wide[x]) * factor)
+        for c in range(values.shape[1]):
+            line = values[y, c]
+            for x in range(len(line)):
+                line[x] *= by[x]
 
 
 @njit(cache=True)

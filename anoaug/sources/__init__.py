@@ -264,6 +264,8 @@ class BatchDonor(Own):
     Use :class:`Donor` with a bank where that matters. A batch of one is refused.
     """
 
+    others: ClassVar[bool] = True
+
     @property
     def words(self) -> int:
         """One more than :class:`Own`: the donor."""

@@ -17,7 +17,8 @@ from ..banks import TextureBank
 from ..masks.content import Seeker
 from ..parts import Source, part
 from ..pictures import Computed, Scene, rows_on
-from ..recipe import Placed
+from ..recipe import LayerProgram, Placed, Step
+from ..recipe import layout as recipe_layout
 from ..reference import poisson as reference
 from ..reference.render import indexable
 
@@ -63,7 +64,7 @@ class Poisson(Computed):
 
     def compute(self, scene: Scene) -> Tensor:
         """The image with the corrected source wherever the layer's weight is above 0."""
-        steps = scene.call.recipe.layers[scene.layer].mask
+        steps = scene.parts
         image = scene.before()
         if image.device.type == "cpu":
             image = image.contiguous()  # once, rather than whenever a render reads the picture
@@ -96,6 +97,34 @@ class Poisson(Computed):
             coin = coin.index_fill(0, rows_on(mine, weight.device), 1).view(-1, 1, 1, 1)
             image = poisson.solve(image, patch, weight * coin, boxes, mode, backend=backend)
         return image
+
+    def compiled(self, scene: Scene) -> Tensor | None:
+        """The same in the rectangles alone, where the host knows them and nothing else is wanted.
+
+        So it is for an upright one, which the rest of the mask may cut.
+        """
+        kinds = [one.part.function for one in scene.parts]
+        cut = len(kinds) == 3 and kinds[2] == "intersection" and self.region == "box"
+        alone = len(kinds) == 1 and (self.region == "box" or scene.call.foreground < 0)
+        if kinds[0] != "rectangle" or not (cut or alone):
+            return None
+        native = scene.images.dtype in (torch.uint8, torch.float32)
+        boxes = host_boxes(scene, scene.parts[0])
+        if boxes is None or scene.inner is None or scene.mix == "replace" or not native:
+            return None
+        from ..compiled import driver, seamless
+
+        call, layout = scene.call, recipe_layout(scene.call.recipe.layout)
+        layer = layout.layers[scene.layer]
+        layer = LayerProgram(layer.gate, layer.mask[:1], scene.inner, Step("opaque", 0, 0), "over")
+        image = scene.plain()
+        patch = torch.empty_like(image)
+        layout = layout._replace(layers=(layer,))
+        driver.lay(image, patch, call.table, call.planes, call.tensors, layout, -1)
+        even = torch.tensor([key % 2 == 0 for key in scene.keys], dtype=torch.bool, device="cpu")
+        mixed = {"either": even}.get(self.mode, torch.full_like(even, self.mode == "mixed"))
+        rects = poisson.host_rectangles(boxes, image.shape)
+        return seamless.pictured(scene.laid(), patch, boxes, rects, mixed, poisson.transform_one)
 
 
 @part

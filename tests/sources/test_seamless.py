@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 import anoaug
-from anoaug import masks, sources
+from anoaug import blends, masks, sources
 from tests import blending
 from tests.blending import needs_triton
-from tests.drawing import pixels
+from tests.drawing import columns_of, pixels
 
 cv2 = pytest.importorskip("cv2")
 
@@ -129,6 +129,56 @@ def test_backends_and_dtypes_agree(dtype: torch.dtype, backend: str) -> None:
     level = {torch.uint8: 1, torch.uint16: 257, torch.float32: 1 / 255}[dtype]
     off = (made[0] - made[1]).abs() / level
     assert off.max() <= 3 and (off > 0.02).to(torch.float32).mean() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("case", ["mixed", "normal", "either", "cut", "after another"])
+def test_boxes_alone_give_what_whole_images_give(
+    case: str, memory: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiled way, where the host knows the rectangles, against its general one."""
+    pytest.importorskip("numba")
+    images = natural(6, 3).contiguous(memory_format=memory)
+    mode = case if case in (*MODES, "either") else "mixed"
+    box = masks.Rectangle(side=(5, 60), place="anywhere")
+    source = sources.Poisson(sources.Donor(DONORS), mode, region="box")
+    parts = [anoaug.Layer(box, source, count=(1, 3))]
+    if case == "cut":
+        parts = [anoaug.Layer(box & masks.Perlin(), source, count=(0, 3))]
+    if case == "after another":  # which is mixed with the image, so that all is laid at once
+        stain = anoaug.Layer(masks.Perlin(), sources.Noise(), blends.Opacity(0.5))
+        parts = [stain, *parts]
+    made, asked = [], []
+    compiled = sources.Poisson.compiled
+
+    def noted(self: Any, scene: Any) -> Any:
+        asked.append(compiled(self, scene))
+        return asked[-1]
+
+    for way in (lambda self, scene: None, noted):
+        monkeypatch.setattr(sources.Poisson, "compiled", way)
+        synth = anoaug.Synthesizer(*parts, p=0.7, seed=3, backend="compiled")
+        made.append(synth(images, index=range(6), epoch=0))
+    assert asked and all(picture is not None for picture in asked)
+    true, ours = made
+    assert true.label.sum() > 0 and torch.equal(ours.mask, true.mask)
+    assert torch.equal(ours.image, true.image)
+
+
+def test_a_donor_of_the_batch_is_the_one_drawn() -> None:
+    """Though only some samples have the layer, and they alone are computed."""
+    images = natural(8, 4)
+    layer = anoaug.Layer(BOX, sources.Poisson(sources.BatchDonor(place="same"), "normal"))
+    out = anoaug.Synthesizer(layer, p=0.4, seed=2)(images, index=range(8), epoch=0)
+    assert 1 < out.label.sum() < 6
+    column = columns_of(anoaug.Synthesizer(layer), out.params.table, 3, "source")["source_row"]
+    for n in out.label.nonzero()[:, 0].tolist():
+        donor = int(column.view(np.int32)[n])
+        true = cloned(*(kind.numpy() for kind in (images[n], images[donor], out.mask[n, 0] > 0)),
+                      "normal")  # fmt: skip
+        inside = (out.mask[n, 0] > 0).numpy()
+        assert np.abs(out.image[n].numpy().astype(int) - true)[:, inside].max() <= 1
 
 
 def test_replay_is_exact() -> None:
