@@ -75,10 +75,22 @@ def test_backbones_have_two_levels(load, data_dir: Path) -> None:
     assert detectors.Extractor(trunk)(image).shape == (1, 1536, 8, 8)
 
 
-# Size and steps that show it; reconstruction on a coarse grid needs the full size.
+@pytest.fixture(scope="module")
+def some(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every fourth normal image to train on, every other one to test on."""
+    whole, root = (data_dir / "bsd_pitting").resolve(), tmp_path_factory.mktemp("some")
+    for part, step in (("train/good", 4), ("test/good", 2), ("test/pitting", 2)):
+        (root / part).mkdir(parents=True)
+        for path in sorted((whole / part).iterdir())[::step]:
+            (root / part / path.name).symlink_to(path)
+    (root / "ground_truth").symlink_to(whole / "ground_truth")
+    return root
+
+
+# Size and steps that show it; reconstruction on a coarse grid needs the full size and all images.
 ENOUGH = {
-    "train_glass": ("128", "25"),
-    "train_supersimplenet": ("128", "150"),
+    "train_glass": ("128", "15"),
+    "train_supersimplenet": ("128", "100"),
     "train_uniad": ("256", "50"),
 }
 
@@ -86,9 +98,9 @@ ENOUGH = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.filterwarnings("ignore:textures=None")
-def test_real_defects_are_found_after_training(name: str, load, data_dir: Path) -> None:
-    arguments = [str(data_dir / "bsd_pitting"), "--weights"]
+def test_real_defects_are_found_after_training(name: str, load, data_dir: Path, some: Path) -> None:
+    arguments = [str(data_dir / "bsd_pitting" if name == "train_uniad" else some), "--weights"]
     arguments += [str(data_dir / "backbones" / "squeezenet1_1_imagenet.npz")]
-    size, steps = ENOUGH.get(name, ("128", "60"))
+    size, steps = ENOUGH.get(name, ("128", "30"))
     found = load(name).main([*arguments, "--size", size, "--steps", steps])
     assert found["auroc"] > max(0.9, found["auroc_before"] + 0.02)
