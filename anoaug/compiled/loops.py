@@ -75,14 +75,17 @@ def copy_sample(copies: Any, n: Any, targets: Any) -> Any:
 @njit
 def weigh_rows(
     covers: Any, weights: Any, stack: Any, slots: Any, banks: Any, columns: Any, program: Any,
-    windows: Any, foreground: Any, n: Any, first: Any, rows: Any,
+    windows: Any, left: Any, right: Any, foreground: Any, n: Any, first: Any, rows: Any,
 ) -> Any:  # fmt: skip
-    """Weights ``[L, ROWS, W]`` of every layer in rows from ``first`` on, and the greatest."""
+    """Weights ``[L, ROWS, W]`` of every layer in rows from ``first`` on, and the greatest.
+
+    Columns ``left .. right`` hold all windows; others are left as they are.
+    """
     steps, layers, spans = program.steps, program.layers, program.spans
     several = len(layers) > 1  # the cover of one layer is its weight
-    if several or windows[0, 2] > 0 or windows[0, 3] < weights.shape[2]:
-        covers[:rows] = ZERO
-        weights[:, :rows] = ZERO
+    if several:
+        covers[:rows, left:right] = ZERO
+        weights[:, :rows, left:right] = ZERO
     for number in range(len(layers)):
         y0, y1, x0, x1 = windows[number]
         if first + rows <= y0 or first >= y1 or x0 >= x1:
@@ -118,9 +121,12 @@ def any_above(values: Any) -> Any:
 @njit
 def collect_row(
     cover: Any, weights: Any, marked: Any, soft: Any, held: Any, places: Any, count: Any, y: Any,
-    r: Any,
+    r: Any, left: Any,
 ) -> Any:  # fmt: skip
-    """Append the pixels of row ``y`` that are inside, with their weights; returns the new count."""
+    """Append the pixels of row ``y`` that are inside, with their weights; returns the new count.
+
+    ``cover`` and ``marked`` begin at column ``left``.
+    """
     ys, xs = places
     first = count
     if not any_above(cover):
@@ -132,7 +138,7 @@ def collect_row(
                 mark[k] = part[k] if soft else (ONE if part[k] > ZERO else ZERO)
             for k in range(len(part)):
                 # Without a branch: the place after the last is written in vain.
-                xs[count] = start + k
+                xs[count] = left + start + k
                 count += part[k] > ZERO
     ys[first:count] = y
     for number in range(len(weights)):
@@ -143,12 +149,34 @@ def collect_row(
 
 
 @njit
+def pick(weight: Any, places: Any, some: Any) -> Any:
+    """Number and place of the pixels where a layer has weight, into ``some``; returns how many."""
+    ys, xs = places
+    numbers, rows, columns = some
+    count = 0
+    for k in range(len(weight)):
+        # Without a branch, as in ``collect_row``.
+        numbers[count], rows[count], columns[count] = k, ys[k], xs[k]
+        count += weight[k] > ZERO
+    return count
+
+
+@njit
+def spread_out(colours: Any, numbers: Any) -> Any:
+    """Move the first colours to the numbers that rise with them, in place: the last first."""
+    for c in range(len(colours)):
+        line = colours[c]
+        for k in range(len(numbers) - 1, -1, -1):
+            line[numbers[k]] = line[k]
+
+
+@njit
 def paint(
     batch: Any, results: Any, columns: Any, program: Any, wish: Any, n: Any, held: Any,
     buffers: Any, places: Any,
 ) -> Any:  # fmt: skip
     """Paint pixels of a sample, ``held`` are their weights; returns how many count."""
-    at, before, values, colours, spare, moved, eight = buffers
+    at, before, values, colours, spare, moved, eight, some = buffers
     ys, xs = places
     count, strides, channels = len(xs), batch.strides, batch.shape[1]
     scales, norm = program.scales, wish.norm
@@ -161,9 +189,16 @@ def paint(
     for number in range(len(program.layers)):
         gate, code, off, option, _, _, mix = program.layers[number]
         if columns.floats[gate] > ZERO:
-            rooms = (spare, eight)
-            sources.run(code, colours, rooms, batch, n, columns, scales, places, off, option)
-            weight = held[number][:count]
+            rooms, weight = (spare, eight), held[number][:count]
+            own = pick(weight, places, some) if len(program.layers) > 1 else count
+            if own == 0:
+                continue
+            if own < count:
+                of_it = (some[1][:own], some[2][:own])
+                sources.run(code, colours, rooms, batch, n, columns, scales, of_it, off, option)
+                spread_out(colours, some[0][:own])
+            else:
+                sources.run(code, colours, rooms, batch, n, columns, scales, places, off, option)
             for c in range(channels):
                 blends.mix(mix, values[c][:count], colours[c][:count], weight, scales)
     moved[:count] = ZERO
@@ -183,12 +218,13 @@ def paint(
             plane[at[k]] = value[k]
     if not wish.changed:
         return count
-    area = 0
+    area, tolerance, shown = 0, columns.floats[TOLERANCE], results.mask[n, 0]
     for k in range(count):
-        if moved[k] > columns.floats[TOLERANCE]:
-            area += 1
-        else:
-            results.mask[n, 0, ys[k], xs[k]] = ZERO
+        # Without a branch: which way it goes is as random as the pixels.
+        still = moved[k] > tolerance
+        area += still
+        y, x = ys[k], xs[k]
+        shown[y, x] = shown[y, x] if still else ZERO
     return area
 
 
@@ -208,6 +244,7 @@ def render_sample(
     if len(layers) == 1:
         covers = weights[0]
     windows = np.zeros((len(layers), 4), np.int64)
+    top, last, left, right = height, 0, width, 0
     for number in range(len(layers)):
         if columns.floats[layers[number, 0]] > ZERO:
             code, off, option = program.steps[spans[number]]
@@ -215,26 +252,27 @@ def render_sample(
             cut = steps == 3 and program.steps[spans[number] + 2, 0] == masks.INTERSECTION
             if steps > 1 and not cut:
                 code = -1  # joined levels may lie anywhere
-            windows[number] = masks.window(code, columns, off, option, height, width)
+            y0, y1, x0, x1 = masks.window(code, columns, off, option, height, width)
+            windows[number] = y0, y1, x0, x1
+            if y0 < y1 and x0 < x1:
+                top, last, left, right = min(top, y0), max(last, y1), min(left, x0), max(right, x1)
     area, count = 0, 0
-    last = windows[:, 1].max()
     whole = fills.filled(program, wish)
     if whole:
         fills.colour_row(columns, program, wish, batch, spread[1])
-    for first in range(windows[:, 0].min(), last, ROWS):
+    for first in range(top, last, ROWS):
         rows = min(ROWS, last - first)
         weigh_rows(
             covers, weights, stack, batch.slots, batch.banks, columns, program, windows,
-            wish.foreground, n, first, rows,
+            left, right, wish.foreground, n, first, rows,
         )  # fmt: skip
         if whole:
-            x0, x1 = windows[0, 2], windows[0, 3]
-            area += fills.fill_rows(batch, results, covers, spread, n, first, rows, x0, x1)
+            area += fills.fill_rows(batch, results, covers, spread, n, first, rows, left, right)
             continue
         for r in range(rows):
             y = first + r
-            marked = results.mask[n, 0, y]
-            count = collect_row(covers[r], weights, marked, wish.soft, held, places, count, y, r)
+            cover, marked = covers[r][left:right], results.mask[n, 0, y][left:right]
+            count = collect_row(cover, weights, marked, wish.soft, held, places, count, y, r, left)
             # Many pixels at a time, but no more than stay in cache.
             if count >= PIXELS or (y == last - 1 and count > 0):
                 found = (ys[:count], xs[:count])
@@ -271,6 +309,7 @@ def render_loop() -> Any:
             np.empty((channels, room), np.float32),
             np.empty(room, np.float32),
             np.empty((channels, room), np.uint8),
+            (np.empty(room, np.uint32), np.empty(room, np.uint32), np.empty(room, np.uint32)),
         )
         places = (np.empty(room, np.uint32), np.empty(room, np.uint32))
         spread = fills.room(width, channels, results.target)

@@ -62,11 +62,12 @@ def bilinear(
 @njit
 def sample(
     out: Any, values: Any, start: Any, steps: Any, size: Any, row: Any, off: Any, places: Any,
-    option: Any,
+    option: Any, finite: Any,
 ) -> Any:  # fmt: skip
     """A picture of ``size`` (rows, columns) under the affine map in six columns.
 
-    Its pixel (c, y, x) is ``values[start + c * steps[0] + y * steps[1] + x * steps[2]]``.
+    Its pixel (c, y, x) is ``values[start + c * steps[0] + y * steps[1] + x * steps[2]]``; of
+    ``finite`` values the four taps are one where every place is a whole pixel.
     """
     ys, xs = places
     count = len(xs)
@@ -92,6 +93,11 @@ def sample(
         at[k] = U(I(fy)) * U(step_y) + U(I(fx)) * U(step_x)
         below[k] = U(step_y) if fy < last_y else U(0)
         right[k] = U(step_x) if fx < last_x else U(0)
+    if smooth and finite:
+        between = U(0)
+        for k in range(count):
+            between |= U(ty[k] != ZERO) | U(tx[k] != ZERO)
+        smooth = between > U(0)
     for c in range(len(out)):
         plane, line = values[start + c * step_c :], out[c][:count]
         if smooth:
@@ -170,7 +176,8 @@ def gather_image(
     donor = min(n if donor < 0 else donor, batch.shape[0] - 1)
     start, strides = donor * batch.strides[0], batch.strides
     steps, size = (strides[1], strides[2], strides[3]), (batch.shape[2], batch.shape[3])
-    sample(out, batch.pixels, start, steps, size, columns.floats, off, places, option)
+    whole = scales[0] > ONE  # numbers, which are never NaN
+    sample(out, batch.pixels, start, steps, size, columns.floats, off, places, option, whole)
     if (option & STAGES) != 0:
         stages, count = columns.ints[off + 7], len(places[0])
         if stages > 0:
@@ -255,12 +262,12 @@ def gather_bank(
     # One channel serves any number of them.
     steps, start = (plane if channels > 1 else 0, size[1], 1), ints[off + 6] * channels * plane
     pixels = bytes_at(batch.banks[number], images * channels * plane)
-    sample(out, pixels, start, steps, size, row, off, places, option)
+    sample(out, pixels, start, steps, size, row, off, places, option, True)
     if (option & STAGES) != 0:
         sharpness = row[off + 10]
         if sharpness != ONE:
             pixels = bytes_at(batch.banks[number + 1], images * channels * plane)
-            sample(spare, pixels, start, steps, size, row, off, places, option)
+            sample(spare, pixels, start, steps, size, row, off, places, option, True)
             for c in range(len(out)):
                 line, smooth = out[c][:count], spare[c][:count]
                 for k in range(count):
@@ -276,25 +283,29 @@ def gather_bank(
 def noise(out: Any, width: Any, columns: Any, peak: Any, places: Any, off: Any, option: Any) -> Any:
     """White noise in an image of a width. Columns: key, key, then low, high or mean, std."""
     ys, xs = places
-    row, channels = columns.floats, len(out)
+    row, channels, count = columns.floats, len(out), len(xs)
     k0, k1 = U(columns.ints[off]), U(columns.ints[off + 1])
     low = row[off + 2]
     spread = row[off + 3] if option == 1 else row[off + 3] - low
+    # Words, numbers and colours one after another: then all three are vectorised.
+    words, drawn = np.empty((4, count), np.uint32), np.empty((4, count), np.float32)
+    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     for c in range(0, channels, 4):
-        for k in range(len(xs)):
-            w0, w1, w2, w3 = philox(k0, k1, U(ys[k] * U(width) + xs[k]), U(c // 4))
+        for k in range(count):
+            pixel = U(U(ys[k] * U(width)) + xs[k])
+            w0[k], w1[k], w2[k], w3[k] = philox(k0, k1, pixel, U(c // 4))
+        for d in range(0, 4, 2):
+            first, second = drawn[d], drawn[d + 1]
             if option == 1:
-                d0, d1 = gaussian_pair(w0, w1)
-                d2, d3 = gaussian_pair(w2, w3)
+                for k in range(count):
+                    first[k], second[k] = gaussian_pair(words[d, k], words[d + 1, k])
             else:
-                d0, d1, d2, d3 = uniform(w0), uniform(w1), uniform(w2), uniform(w3)
-            out[c, k] = (low + d0 * spread) * peak
-            if c + 1 < channels:
-                out[c + 1, k] = (low + d1 * spread) * peak
-            if c + 2 < channels:
-                out[c + 2, k] = (low + d2 * spread) * peak
-            if c + 3 < channels:
-                out[c + 3, k] = (low + d3 * spread) * peak
+                for k in range(count):
+                    first[k], second[k] = uniform(words[d, k]), uniform(words[d + 1, k])
+        for d in range(min(4, channels - c)):
+            line, number = out[c + d][:count], drawn[d]
+            for k in range(count):
+                line[k] = (low + number[k] * spread) * peak
 
 
 @njit

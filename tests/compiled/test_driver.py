@@ -112,6 +112,7 @@ NOISES: dict[str, Layer] = {
     "simplex source in colour": Layer(masks.Everywhere(), sources.Simplex(channelwise=True)),
     "fractal": Layer(masks.Fractal(), sources.Noise()),
     "white noise": Layer(masks.Everywhere(), sources.Noise(0.2, 0.7)),
+    "boxes of white noise": Layer(masks.Rectangle(area=(0.1, 0.3)), sources.Noise(), count=(3, 4)),
 }
 
 
