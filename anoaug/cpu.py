@@ -12,16 +12,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from . import cpu_numpy
 from .parts import reference_function
 from .recipe import ACTIVE, KIND, MIN_AREA, TOLERANCE, LayerProgram, Layout
+from .reference.blends import opacity, opaque
 from .reference.masks import (
     Stack,
-    cell_number,
     cells,
-    cells_inside,
     f,
     i,
     level_of,
@@ -107,7 +108,10 @@ def render(
     """Render a batch; arguments and results are those of ``reference.render.render``."""
     # Autocast would let the matrix product of the colours round to bfloat16.
     with one_thread, torch.autocast("cpu", enabled=False):
-        return _render(image, table, slots, banks, norm, layout, wanted)
+        try:
+            return _render(image, table, slots, banks, norm, layout, wanted)
+        finally:
+            cpu_numpy.forget()
 
 
 def _render(
@@ -121,7 +125,7 @@ def _render(
     kind = image.new_zeros(batch, dtype=torch.int64)
     untouched = out.clone() if wanted.clean else out.new_empty(0)
     y, x = _axes(height, width)
-    readable = indexable(image)
+    readable, integer = indexable(image), not image.dtype.is_floating_point
     active = (table[:, ACTIVE] > 0).tolist()  # host: the table is a host tensor here
     for n in range(batch):  # host: one image at a time stays in cache
         if not active[n]:
@@ -131,9 +135,21 @@ def _render(
         layers = [layer for layer in layout.layers if row[0, layer.gate] > 0]
         if not layers:
             continue
-        weights, pix = _weights(layers, row, y, x, n, slots, banks, wanted.foreground)
-        if len(pix) < least:
+        weights, top, left = _weights(layers, row, y, x, n, slots, banks, wanted.foreground)
+        cover = weights[0] if len(layers) == 1 else weights.amax(0)
+        inside = cover.numpy() > 0.0
+        if np.count_nonzero(inside) < least:
             continue
+        if len(layers) == 1 and cpu_numpy.filled(layers[0], integer, wanted.changed):
+            rows, columns = slice(top, top + len(inside)), slice(left, left + inside.shape[1])
+            shown = out[n, :, rows, columns]
+            cpu_numpy.fill(shown, inside, layers[0], row, norm, layout.peak)
+            mask[n, 0, rows, columns] = cover
+            label[n], kind[n] = 1, i(row, KIND)[0, 0]
+            continue
+        at = torch.from_numpy(np.flatnonzero(inside))
+        weights = weights.flatten(1).index_select(1, at)
+        pix = (at // inside.shape[1] + top) * width + (at % inside.shape[1] + left)
         values = _values(readable, n, row, pix, layers, weights, banks, layout.peak)
         kept = weights.amax(0) if len(layers) > 1 else weights[0]
         if wanted.changed:
@@ -197,10 +213,10 @@ def _level(
 def _weights(
     layers: Sequence[LayerProgram], row: Tensor, y: Tensor, x: Tensor, n: int,
     slots: Sequence[Tensor], banks: Sequence[Tensor], foreground: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Weights ``[layers, N]`` of one image at the N pixels that any layer touches, and the pixels.
+) -> tuple[Tensor, int, int]:  # fmt: skip
+    """Weights ``[layers, h, w]`` in a window of one image, and its first row and column.
 
-    ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``; the pixels are int64 ``y * W + x``.
+    Around it they are 0. ``y`` is ``[H, 1]`` and ``x`` ``[1, W]``.
     """
     height, width = y.shape[0], x.shape[1]
     windows = [_window(layer, row, height, width) for layer in layers]
@@ -210,7 +226,7 @@ def _weights(
     planes = row.new_zeros((len(layers), max(bottom - top, 0), max(right - left, 0)))
     for plane, layer, (rows, columns) in zip(planes, layers, windows, strict=True):
         level = _level(layer, row, y[rows], x[:, columns], own, banks, width)
-        weigh = reference_function("blends", layer.weight.name)
+        weigh = _function("blends", layer.weight.name)
         weight = weigh(level, row, layer.weight.offset, layer.weight.option)
         if foreground >= 0:
             inside = level_of(own[foreground][0, 0, rows, columns]) > 0.0
@@ -218,9 +234,7 @@ def _weights(
         plane[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = (
             weight
         )
-    cover = planes[0] if len(layers) == 1 else planes.amax(0)
-    py, px = torch.nonzero(cover > 0.0, as_tuple=True)  # host: the CPU's driver
-    return planes[:, py, px], (py + top) * width + (px + left)
+    return planes, top, left
 
 
 def _window(layer: LayerProgram, row: Tensor, height: int, width: int) -> tuple[slice, slice]:
@@ -305,17 +319,6 @@ def lattice_shape(
 ) -> Stack:  # fmt: skip
     """``reference.masks.shape`` for one row of the table, hashing each lattice node once."""
     return (shape_level(_perlin_octave, row, y, x, banks, offset, option), *stack)
-
-
-def counted_cells(
-    stack: Stack, row: Tensor, y: Tensor, x: Tensor, b: Tensor, pix: Tensor,
-    slots: Sequence[Tensor], banks: Sequence[Tensor], offset: int, option: int,
-) -> Stack:  # fmt: skip
-    """``reference.masks.cells`` for one row of the table, permuting each cell once."""
-    number = cell_number(row, y, x, offset)
-    count = int(i(row, offset + 2))  # host: a host tensor
-    level = cells_inside(row, torch.arange(count, device="cpu")[None], offset)
-    return (level[0].index_select(0, number.flatten()).view(number.shape), *stack)
 
 
 def _perlin_octave(cy: Tensor, cx: Tensor, key: Tensor) -> Tensor:
@@ -461,7 +464,9 @@ _OWN: dict[Any, Callable[..., Any]] = {
     perlin: lattice_perlin,
     simplex: lattice_simplex,
     shape: lattice_shape,
-    cells: counted_cells,
+    cells: cpu_numpy.cells,
+    opaque: cpu_numpy.opaque,
+    opacity: cpu_numpy.opacity,
     gather_bank: lean_gather_bank,
     gather_image: lean_gather_image,
     shuffled: lean_shuffled,
