@@ -76,7 +76,8 @@ class AscentSynthesizer(Perturbation):
             batch normalisation or none, as published (``ascent.halves.split`` says which): it gets
             the fakes alone, and of the true features the norm's sums; and where its first layer is
             linear, in float32 (without TF32) or float64, steps between projections are taken among
-            that layer's outputs, with W W^T instead of W and W^T.
+            that layer's outputs, with W W^T instead of W and W^T. Under ``torch.compile`` these
+            alone are saved.
         convention: ``"original"``: a radius that is a quantile is a constant; ``"anomalib"``: its
             gradient flows to the features.
         common: Keywords of :class:`Perturbation`.
@@ -228,8 +229,8 @@ class AscentSynthesizer(Perturbation):
         with _recording():
             values = self._arranged(grid, stage.fixed).to(stage.dtype)
             alone = halves.split(stage.judge, values)
-            if alone is None:
-                return first, None, None
+            if alone is None:  # Dynamo follows no layer whose forward is another for a while
+                return None if torch.compiler.is_compiling() else first, None, None
             rows = self.sees == "rows" or grid.layout != "nchw"
             if rows and worthwhile(alone, values, self.steps, self.every):
                 return None, alone, Hidden(alone, self.step_size, self.eps, self._loss)
