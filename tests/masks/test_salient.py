@@ -57,6 +57,13 @@ def test_host_and_device_find_the_same_pixel(share: float) -> None:
     assert torch.equal(host[1], device[1]) and (host[1].any() or share < 0.1)
 
 
+def test_the_device_s_way_waits_for_nothing() -> None:
+    """Values on the meta device cannot be read: any look at them would fail."""
+    inside, words = torch.zeros(3, 7, 9, dtype=torch.bool), torch.zeros(3, dtype=torch.int64)
+    (y, x), found = salient.pixel_on_device(inside.to("meta"), words.to("meta"))
+    assert y.shape == x.shape == found.shape == (3,) and found.device.type == "meta"
+
+
 def test_no_pixel_is_found_where_there_is_none() -> None:
     _, found = salient.random_pixel(torch.zeros(2, 3, 4, dtype=torch.bool), torch.tensor([0, 7]))
     assert not found.any()

@@ -22,6 +22,7 @@ _KEY = 2
 _LAW = ("strength", "dy", "dx", "channel")
 # Colours this far from the usual ones of a place count half as the ground's.
 _MARK = 0.06
+_GREY = 4 / 255  # greatest distance of a pixel's channels in an image without colours
 _ROUNDS = 5
 _TAIL = 8  # copies that a smear is made of
 
@@ -50,7 +51,7 @@ class Misprint(Computed):
     Marks are what differs from the ground, and the ground is the colour that is most common around
     a place. A faded mark goes towards the ground; a ghost is a second, weaker print beside the
     first; a smear is a tail that fades out; out of register, one channel lies beside the others (of
-    a grey image: all of it).
+    an image without colours, in whatever channels: all of it).
 
     Args:
         fault: ``"faded"``, ``"ghost"``, ``"smeared"`` or ``"register"``.
@@ -115,7 +116,10 @@ class Misprint(Computed):
 
         if self.fault == "register":
             number = torch.arange(images.shape[1], device=images.device)[:, None, None]
-            return torch.where(number == channel, printed(images), images)
+            # Black ink has no channel of its own: fringes of colour would give a grey print away.
+            apart = images.amax(1, keepdim=True) - images.amin(1, keepdim=True)
+            grey = apart.amax((2, 3), keepdim=True) <= _GREY
+            return torch.where((number == channel) | grey, printed(images), images)
         marks = images - ground(images)
         if self.fault == "faded":
             return images - strength * marks

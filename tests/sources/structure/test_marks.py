@@ -70,6 +70,13 @@ def test_out_of_register_one_channel_moves() -> None:
         assert torch.equal(out[rows, c, :, 3:], images[rows, c, :, :-3])
 
 
+def test_a_grey_print_out_of_register_has_no_fringes() -> None:
+    source = sources.Misprint("register", distance=3 / 80, direction=0.0)
+    grey = IMAGES[:1, :1].expand(-1, 3, -1, -1)
+    out = painted(source)(grey, index=[0], epoch=0).image
+    assert torch.equal(out[..., 3:], grey[..., :-3]) and not torch.equal(out, grey)
+
+
 def test_the_mask_says_where() -> None:
     box = masks.Rectangle(height=40, width=30)
     out = painted(sources.Misprint("faded"), box)(IMAGES, index=range(3), epoch=0)
