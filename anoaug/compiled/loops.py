@@ -228,7 +228,8 @@ def paint(
     return area
 
 
-@njit
+# By Numba itself: else all that it calls is optimised a second time with the loop that calls it.
+@njit(inline="always")
 def render_sample(
     batch: Any, results: Any, columns: Any, program: Any, wish: Any, n: Any, lines: Any,
     held: Any, buffers: Any, places: Any, spread: Any,
