@@ -196,8 +196,9 @@ def generate(
         if not missing:
             return
         rows = data.from_items([{"number": number} for number in missing])
+        pool = data.ActorPoolStrategy(size=actors)
         made = rows.map_batches(
-            _Maker, fn_constructor_args=(maker,), concurrency=actors, batch_size=batch_size
+            _Maker, fn_constructor_args=(maker,), compute=pool, batch_size=batch_size
         )
         for row in made.iter_rows():
             yield int(row["number"]), str(row["line"])

@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_synthesizer(ray: Any) -> None:
     images = make_images(COUNT)
     made = ray.data.from_items(rows(images)).map_batches(
         door.Synthesize, fn_constructor_kwargs={"synth": make_synth(), "epoch": 2},
-        concurrency=2, batch_size=3,
+        compute=ray.data.ActorPoolStrategy(size=2), batch_size=3,
     )  # fmt: skip
     found = sorted(made.take_all(), key=lambda row: row["index"])
     expected = make_synth()(images, index=range(COUNT), epoch=2)
@@ -87,7 +87,7 @@ def test_rows_are_those_of_the_synthesizer(ray: Any) -> None:
 def test_shards_of_webdataset(ray: Any, tmp_path: Path) -> None:
     made = ray.data.from_items(rows(make_images(COUNT))).map_batches(
         door.Synthesize, fn_constructor_kwargs={"synth": "cutpaste", "seed": 1, "shards": True},
-        concurrency=1, batch_size=4,
+        compute=ray.data.ActorPoolStrategy(size=1), batch_size=4,
     )  # fmt: skip
     made.write_webdataset(str(tmp_path / "shards"), encoder=None)
     seen = {}
