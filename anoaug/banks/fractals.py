@@ -21,7 +21,7 @@ SIDE = 64  # bits along each side of a bitmap
 NUMBERS = 12  # uniform numbers that make a pair of maps
 
 _CHAINS, _STEPS = 128, 128
-_ROWS = 64  # bitmaps made at a time, so that their points stay in cache
+_ROWS = 32  # bitmaps made at a time, so that their points stay in cache
 _KEY = (0x66726163, 0x74616C73)  # of the random choices, which all fractals share
 
 
@@ -98,7 +98,7 @@ def points(maps: Maps) -> Floats:
     start_x = rest[:, 0, 0] * shift[:, 0, 1] - rest[:, 1, 0] * shift[:, 0, 0]
     fixed = np.stack([start_y, start_x]) / _determinant(rest)
     y, x = (np.repeat(one[:, None], _CHAINS, axis=1) for one in fixed)
-    found = np.empty((2, _STEPS, *y.shape))
+    found = np.empty((2, len(matrix), _STEPS, _CHAINS))
     for step, choice in enumerate(_choices()):
         second = choice >= odds[:, None]
         a, b, c, d = (
@@ -108,8 +108,8 @@ def points(maps: Maps) -> Floats:
         )
         e, g = (np.where(second, shift[:, 1, k, None], shift[:, 0, k, None]) for k in (0, 1))
         y, x = (a * y + b * x) + e, (c * y + d * x) + g
-        found[0, step], found[1, step] = y, x
-    return np.moveaxis(found, 1, 2).reshape(2, len(matrix), -1)
+        found[0, :, step], found[1, :, step] = y, x
+    return found.reshape(2, len(matrix), -1)
 
 
 def bitmaps(maps: Maps, bits: Words) -> npt.NDArray[np.int32]:
@@ -150,10 +150,14 @@ def _bitmaps(maps: Maps, bits: Words) -> npt.NDArray[np.int32]:
     where = points(maps)
     low, high = where.min(-1, keepdims=True), where.max(-1, keepdims=True)
     span = np.where(high > low, high - low, 1.0)
-    cell = ((where - low) / span * (SIDE - 1)).astype(np.int64)
-    samples = len(bits)
-    dots = np.zeros((samples, SIDE + 2, SIDE + 2), bool)
-    dots[np.arange(samples)[:, None], cell[0] + 1, cell[1] + 1] = True
+    where -= low
+    where /= span
+    where *= SIDE - 1
+    cell = where.astype(np.int64)
+    samples, wide = len(bits), SIDE + 2
+    dots = np.zeros((samples, wide, wide), bool)
+    corner = wide * wide * np.arange(samples)[:, None] + (wide + 1)
+    dots.reshape(-1)[cell[0] * wide + cell[1] + corner] = True
     stamp = (bits[:, None] >> (np.arange(9, dtype=np.uint32) + np.uint32(2))) & np.uint32(1) > 0
     shape = dots[:, 1:-1, 1:-1].copy()
     for k in range(9):
