@@ -47,7 +47,6 @@ from .reference.sources import (
     BILINEAR,
     CHANNELWISE,
     STAGES,
-    eight_bits,
     gather_bank,
     gather_image,
     grid_columns,
@@ -153,14 +152,14 @@ def _render(
         values = _values(readable, n, row, pix, layers, weights, banks, layout.peak)
         kept = weights.amax(0) if len(layers) > 1 else weights[0]
         if wanted.changed:
-            start = readable[n].flatten(1)[:, pix].to(torch.float32)
+            start = cpu_numpy.taken(readable[n], pix)
             moved = (values - start).abs().amax(0) > row[0, TOLERANCE]
             kept = torch.where(moved, kept, 0.0)
             if (kept > 0.0).sum() < least:
                 continue
-        planes = _indexable_view(out[n]).view(image.shape[1], -1)
-        planes[:, pix] = _indexable_view(store(values, norm, wanted.dtype))
-        mask[n].view(-1)[pix] = kept if wanted.soft else (kept > 0.0).to(torch.float32)
+        cpu_numpy.put(out[n], pix, store(values, norm, wanted.dtype))
+        shown = kept if wanted.soft else cpu_numpy.opaque(kept, row, 0, 0)
+        cpu_numpy.put(mask[n], pix, shown[None])
         label[n] = 1
         kind[n] = i(row, KIND)[0, 0]
     return out, untouched, mask, label, kind
@@ -280,7 +279,7 @@ def _values(
     y = (pix // width).to(torch.float32)[None]
     x = (pix % width).to(torch.float32)[None]
     b = row.new_full((1, 1), n, dtype=torch.int64)
-    values = image[n].flatten(1)[:, pix].to(torch.float32)[:, None]
+    values = cpu_numpy.taken(image[n], pix)[:, None]
     for layer, weight in zip(layers, weights, strict=True):
         values = fold_layer(
             layer, values, weight[None], image, banks, row, y, x, b, pix[None], peak,
@@ -391,7 +390,7 @@ def lean_gather_bank(
     if sharpness != 1.0:
         smooth = sample_planes(banks[number + 1], n, image.shape[1], sy, sx, h, w, option)
         values = sharpen(values, smooth, sharpness)
-    values = _coloured(values, row, offset + 11, 255.0)
+    values = cpu_numpy.coloured(values, row, offset + 11, 255.0)
     return values * (peak / 255.0)
 
 
@@ -400,8 +399,13 @@ def lean_gather_image(
     pix: Tensor, offset: int, option: int, peak: float,
 ) -> Tensor:  # fmt: skip
     """``reference.sources.gather_image`` for one row, without what the row does not ask for."""
-    values = gather_image(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
-    return _coloured(values, row, offset + 7, peak) if option & STAGES else values
+    if option & BILINEAR or image.dtype == torch.bfloat16:
+        values = gather_image(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
+    else:
+        donor = int(i(row, offset + 6))  # host: a host tensor
+        donor = min(int(b) if donor < 0 else donor, len(image) - 1)
+        values = cpu_numpy.nearest(image[donor], *source_coordinates(row, y, x, offset))
+    return cpu_numpy.coloured(values, row, offset + 7, peak) if option & STAGES else values
 
 
 def lean_shuffled(
@@ -411,7 +415,7 @@ def lean_shuffled(
     """``reference.sources.shuffled`` for one row, without what the row does not ask for."""
     values = shuffled(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
     at = offset + 6 + grid_columns(option)
-    return _coloured(values, row, at, peak) if option & STAGES else values
+    return cpu_numpy.coloured(values, row, at, peak) if option & STAGES else values
 
 
 def stacked_simplex(
@@ -436,29 +440,6 @@ def stacked_simplex(
     return values.expand(channels, *values.shape)
 
 
-def _coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
-    """``reference.sources.colour_stages`` for one row, on values with white at ``peak``.
-
-    Entries of the matrices are multiples of 2**-12 (see ``anoaug.tonemaps``), so that products and
-    sums are exact in any order and a matrix product gives the reference's bits. In float64, which
-    ``torch.set_float32_matmul_precision`` leaves alone.
-    """
-    stages = int(i(row, offset))  # host: a host tensor
-    if stages == 0:
-        return values
-    channels = values.shape[0]
-    first, last = offset + 1, offset + 1 + 192 * channels
-    tables = row[0, first:last].clone().view(torch.uint8).view(3, channels, 256)
-    matrices = row[0, last : last + 36].view(3, 3, 4).to(torch.float64)
-    values = eight_bits(values, peak)[:, 0]
-    for s in range(stages):
-        values = tables[s].gather(1, values.to(torch.int64)).to(torch.float32)
-        if channels == 3:
-            mixed = matrices[s, :, :3] @ values.to(torch.float64) + matrices[s, :, 3:]
-            values = round_clip(mixed.to(torch.float32), 255.0)
-    return values[:, None] * (peak / 255.0)
-
-
 # Functions of parts that the CPU runs in its own way, with the same bits.
 _OWN: dict[Any, Callable[..., Any]] = {
     perlin: lattice_perlin,
@@ -477,11 +458,6 @@ _OWN: dict[Any, Callable[..., Any]] = {
 def _function(role: str, name: str) -> Callable[..., Any]:
     part: Any = reference_function(role, name)
     return _OWN.get(part, part)
-
-
-def _indexable_view(values: Tensor) -> Tensor:
-    """The same bits in a dtype torch can write by index."""
-    return values.view(torch.int16) if values.dtype == torch.uint16 else values
 
 
 def _span(cells: Tensor) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .recipe import LayerProgram
 from .reference.masks import Stack, f, i
 from .reference.render import store
-from .reference.sources import round_clip
+from .reference.sources import eight_bits, round_clip
 from .rng import PERMUTING, lattice_hash
 
 _BITS: dict[int, Any] = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
@@ -28,6 +28,59 @@ def opaque(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:
 def opacity(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:
     """``reference.blends.opacity``."""
     return opaque(level, row, offset, option) * f(row, offset)
+
+
+# ---- lists of pixels -----------------------------------------------------------------------------
+
+
+def taken(planes: Tensor, pix: Tensor) -> Tensor:
+    """Values of planes ``[C, H, W]`` at pixels, float32 ``[C, N]``."""
+    if planes.dtype == torch.bfloat16:  # which NumPy does not know
+        return planes.flatten(1)[:, pix].to(torch.float32)
+    found = planes.flatten(1).numpy().take(pix.numpy(), axis=1)
+    return torch.from_numpy(found.astype(np.float32))
+
+
+def put(planes: Tensor, pix: Tensor, values: Tensor) -> None:
+    """Write values ``[C, N]`` of the planes' dtype at pixels of contiguous ones ``[C, H, W]``."""
+    bits, at = _BITS[planes.dtype.itemsize], pix.numpy()
+    shown = planes.view(bits).view(len(planes), -1).numpy()
+    for plane, value in zip(shown, values.contiguous().view(bits).numpy(), strict=True):
+        plane[at] = value
+
+
+def nearest(planes: Tensor, sy: Tensor, sx: Tensor) -> Tensor:
+    """Values of planes ``[C, H, W]`` at float32 places ``[1, N]``, float32 ``[C, 1, N]``."""
+    height, width = planes.shape[1:]
+    iy, ix = (
+        np.floor(at.numpy().clip(np.float32(0), np.float32(side - 1)) + np.float32(0.5))
+        for at, side in ((sy, height), (sx, width))
+    )
+    at = iy.astype(np.int64) * width + ix.astype(np.int64)
+    return taken(planes, torch.from_numpy(at[0]))[:, None]
+
+
+def coloured(values: Tensor, row: Tensor, offset: int, peak: float) -> Tensor:
+    """``reference.sources.colour_stages`` for one row, on values with white at ``peak``.
+
+    Entries of the matrices are multiples of 2**-12 (see ``anoaug.tonemaps``), so that products and
+    sums are exact in any order and a matrix product gives the reference's bits.
+    """
+    stages = int(i(row, offset))  # host: a host tensor
+    if stages == 0:
+        return values
+    channels = values.shape[0]
+    first, last = offset + 1, offset + 1 + 192 * channels
+    tables = row[0, first:last].clone().view(torch.uint8).view(3, channels, 256).numpy()
+    matrices = row[0, last : last + 36].view(3, 3, 4).numpy()
+    eight = eight_bits(values, peak)[:, 0].to(torch.uint8).numpy()
+    for stage in range(stages):
+        eight = np.stack([tables[stage, c].take(eight[c]) for c in range(channels)])
+        if channels == 3:
+            mixed = matrices[stage, :, :3] @ eight.astype(np.float32) + matrices[stage, :, 3:]
+            mixed += np.float32(0.5)
+            eight = np.floor(mixed, out=mixed).clip(0.0, 255.0).astype(np.uint8)
+    return torch.from_numpy(eight).to(torch.float32)[:, None] * (peak / 255.0)
 
 
 # ---- cells ---------------------------------------------------------------------------------------
