@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import checks, ops
 from .computed import Computed, Given, as_plain, chain, innermost, keys_of
-from .scene import Call, Scene, rows_of, rows_on
+from .scene import Call, Laid, Scene, rows_of, rows_on
 
 __all__ = [
     "Call", "Computed", "Given", "Scene", "as_plain", "chain", "compute", "innermost", "keys_of",
@@ -41,6 +41,9 @@ def compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
 
 def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
     made: list[Tensor] = []
+    call = dataclasses.replace(
+        call, laid=Laid()
+    )  # not before: Dynamo makes calls, but no such thing
     for number, placed in enumerate(call.recipe.layers):
         source = sources.get(placed.law)
         if source is not None:

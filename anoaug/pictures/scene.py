@@ -43,7 +43,7 @@ class Call:
         where: Boxes in which masks that seek their place are to find it, float64 ``[B, copies, 4]``
             on the images' device: y0, x0, y1, x1 in shares of the image, NaN: anywhere. Or None.
         given: How many of ``tensors``, the last, are pictures; None where it is not known.
-        laid: What :meth:`Scene.laid` keeps from layer to layer.
+        laid: What :meth:`Scene.laid` keeps from layer to layer, while pictures are computed.
     """
 
     images: Tensor
@@ -56,7 +56,7 @@ class Call:
     backend: str
     where: Tensor | None = None
     given: int | None = None
-    laid: Laid = dataclasses.field(default_factory=Laid, compare=False, repr=False)
+    laid: Laid | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def recipe(self) -> Recipe:
@@ -111,7 +111,7 @@ class Scene:
 
     def plain(self) -> Tensor:
         """The images, contiguous or so in channels_last: made once for all layers."""
-        kept = self.call.laid
+        kept = self._kept
         kept.plain = ops.natively_laid_out(self.images) if kept.plain is None else kept.plain
         return kept.plain
 
@@ -121,7 +121,7 @@ class Scene:
         Each layer is laid once, where the layers before it are laid exactly: by a picture and
         without a weight.
         """
-        kept, host = self.call.laid, self.call.host.numpy()
+        kept, host = self._kept, self.call.host.numpy()
         kept.image = self.plain() if kept.image is None else kept.image
         drawn = [
             number
@@ -236,6 +236,10 @@ class Scene:
         if inner is None or isinstance(inner, Computed):
             return None
         return Step(inner.function, self.offset + len(KEY), inner.option())
+
+    @property
+    def _kept(self) -> Laid:
+        return Laid() if self.call.laid is None else self.call.laid
 
     @property
     def _placed(self) -> PlacedLayer:
