@@ -17,7 +17,7 @@ from .reference.render import store
 from .reference.sources import eight_bits, round_clip
 from .rng import PERMUTING, lattice_hash
 
-_BITS: dict[int, Any] = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+_BITS: dict[int, Any] = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def opaque(level: Tensor, row: Tensor, offset: int, option: int) -> Tensor:

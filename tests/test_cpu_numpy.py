@@ -45,6 +45,18 @@ def test_weights_are_those_of_the_reference() -> None:
         assert torch.equal(ours, true) and ours.dtype == torch.float32
 
 
+@pytest.mark.parametrize("source", [sources.Constant(), sources.Own()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_output_dtype_is_written(source: sources.Source, dtype: torch.dtype) -> None:
+    layer = Layer(masks.Rectangle(area=0.2), source)
+    made = [
+        Synthesizer(layer, p=1.0, seed=1, dtype=dtype, backend=backend)(pictures())
+        for backend in ("auto", "torch")
+    ]
+    assert made[0].image.dtype == dtype and made[0].label.all()
+    assert_same(*made)
+
+
 FILLS = {
     "cells": masks.Cells(k=(2, 5)),
     "turned": masks.Rectangle(area=(0.05, 0.3), rotation=(-90, 90)),
