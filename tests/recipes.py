@@ -162,7 +162,9 @@ def make(name: str, channels: int = 3, backend: str = "auto", **keywords: Any) -
 
 def bits(values: Tensor) -> Tensor:
     """The same memory as integers, so that -0.0 is not 0.0."""
-    return values.view({1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.dtype.itemsize])
+    return values.view(
+        {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[values.dtype.itemsize]
+    )
 
 
 def assert_same(fast: AnomalyBatch, true: AnomalyBatch) -> None:
