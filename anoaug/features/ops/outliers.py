@@ -11,11 +11,12 @@ from ...reference.features import outliers as reference
 
 _library = torch.library.Library("anoaug", "FRAGMENT")
 _library.define(
-    "feature_tail(Tensor keys, int count, int channels, int draws, int select) -> (Tensor, Tensor)"
+    "feature_tail(Tensor keys, SymInt count, SymInt channels, int draws, int select) "
+    "-> (Tensor, Tensor)"
 )
 _library.define(
-    "feature_boundary(Tensor rows, Tensor keys, int k, int boundary, int points, int candidates, "
-    "float sigma, int keep) -> (Tensor, Tensor)"
+    "feature_boundary(Tensor rows, Tensor keys, int k, int boundary, SymInt points, "
+    "int candidates, float sigma, int keep) -> (Tensor, Tensor)"
 )
 
 

@@ -203,11 +203,11 @@ def _gaussians(keys: Tensor, positions: int, channels: int, backend: str) -> Ten
 
 
 def _gaussians_fake(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
-    return torch.empty((len(keys), positions, channels), dtype=torch.float32, device=keys.device)
+    return keys.new_empty((keys.shape[0], positions, channels), dtype=torch.float32)
 
 
 def _noise_lengths_fake(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
-    return torch.empty((len(keys), positions), dtype=torch.float32, device=keys.device)
+    return keys.new_empty((keys.shape[0], positions), dtype=torch.float32)
 
 
 _library.define(
