@@ -50,6 +50,7 @@ def pictured(
         some, places = found[start:stop], ends[start:stop] - ends[start]
         _guided(under, source, some, modes, reference.EROSION, fields.numpy(), places)
         with cpu.one_thread:
+            # host: host arrays; each rectangle is a product of its own size
             for (_, _, _, tall, wide), place in zip(some.tolist(), places.tolist(), strict=True):
                 size = (tall - 2, channels, wide - 2)
                 field = fields[place : place + size[0] * size[1] * size[2]].view(size)

@@ -257,6 +257,7 @@ def _drawn(
     for epoch in range(DRAWS):
         batch = synth(images, index=index, epoch=epoch, **call)
         shows = batch.extras.get("source_row")
+        # host: a page is written from here on
         sources = list(range(len(batch.image))) if shows is None else shows.tolist()
         views: dict[int, list[int]] = {}
         for at, source in enumerate(sources):
@@ -307,7 +308,7 @@ def _photo(kind: str, label: str, image: Tensor) -> Picture:
 def _picture(kind: str, alt: str, image: Tensor, form: str) -> Picture:
     """An image ``[C, H, W]``, 0 to 255, as a file's bytes, the same for the same pixels."""
     pillow = checks.require("PIL.Image", "images")
-    values = image.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    values = image.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()  # host: a file
     made = pillow.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     stream = io.BytesIO()
     if form == "png":
