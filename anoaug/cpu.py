@@ -47,6 +47,7 @@ from .reference.sources import (
     BILINEAR,
     CHANNELWISE,
     STAGES,
+    ZERO_FILL,
     gather_bank,
     gather_image,
     grid_columns,
@@ -399,7 +400,7 @@ def lean_gather_image(
     pix: Tensor, offset: int, option: int, peak: float,
 ) -> Tensor:  # fmt: skip
     """``reference.sources.gather_image`` for one row, without what the row does not ask for."""
-    if option & BILINEAR or image.dtype == torch.bfloat16:
+    if option & (BILINEAR | ZERO_FILL) or image.dtype == torch.bfloat16:
         values = gather_image(image, banks, row, y, x, b, pix, offset, option & ~STAGES, peak)
     else:
         donor = int(i(row, offset + 6))  # host: a host tensor

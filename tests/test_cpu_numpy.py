@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anoaug import Layer, Synthesizer, blends, cpu_numpy, masks, sources
+from anoaug import Layer, Synthesizer, blends, cpu, cpu_numpy, masks, sources
 from anoaug.reference import blends as reference
+from anoaug.reference.sources import BILINEAR, ZERO_FILL, gather_image
 from anoaug.rng import permuted
 from tests.recipes import STATISTICS, assert_same, pictures
 
@@ -55,6 +56,20 @@ def test_every_output_dtype_is_written(source: sources.Source, dtype: torch.dtyp
     ]
     assert made[0].image.dtype == dtype and made[0].label.all()
     assert_same(*made)
+
+
+@pytest.mark.parametrize("option", [0, BILINEAR, ZERO_FILL, BILINEAR | ZERO_FILL])
+def test_an_image_is_gathered_by_every_option(option: int) -> None:
+    """Also places beyond its edge, which a part from outside may want to be black."""
+    image, row = pictures(), torch.tensor([[1.3, 0.2, -9.0, -0.1, 1.4, -7.0, 0.0]])
+    row.view(torch.int32)[0, 6] = -1
+    height, width = image.shape[2:]
+    pix = torch.arange(height * width)[None]
+    y, x = (at.to(torch.float32) for at in (pix // width, pix % width))
+    given = (image, (), row, y, x, torch.ones((1, 1), dtype=torch.int64), pix, 0, option, 255.0)
+    ours, true = cpu.lean_gather_image(*given), gather_image(*given)
+    assert torch.equal(ours, true)
+    assert bool((true == 0).all(0).sum() > 50) == bool(option & ZERO_FILL)
 
 
 FILLS = {

@@ -41,9 +41,8 @@ def compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
 
 def _compute(call: Call, sources: Mapping[int, Computed]) -> list[Tensor]:
     made: list[Tensor] = []
-    call = dataclasses.replace(
-        call, laid=Laid()
-    )  # not before: Dynamo makes calls, but no such thing
+    # Not when the call is made, which Dynamo does.
+    call = dataclasses.replace(call, laid=Laid())
     for number, placed in enumerate(call.recipe.layers):
         source = sources.get(placed.law)
         if source is not None:
