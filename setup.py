@@ -49,7 +49,7 @@ testing = [
     *demo,
     "hypothesis>=6.100",
     "jsonschema>=4.0",
-    "pytest>=8.0",
+    "pytest>=9.0",
     "pytest-xdist>=3.5",
     *evaluation,
     *triton,

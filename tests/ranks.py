@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+import datetime
+import faulthandler
+import gc
 import multiprocessing
 import os
+import pickle
 import socket
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import torch
 import torch.multiprocessing
+from torch import distributed
 
 import tests.conftest  # noqa: F401  a rank imports the test's module, where torchvision may be met
 
+PATIENCE = 120.0  # seconds; a rank that takes longer shows where it stands, and fails
 
-def on_ranks(work: Callable[..., Any], ranks: int, *arguments: Any) -> None:
-    """Run ``work(rank, *arguments)`` in so many processes; an error there is one here.
 
-    That of a test is not forked itself: its threads and devices would not be there.
+def on_ranks(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
+    """What ``work(rank, *arguments)`` returns in each of so many processes; an error is one here.
+
+    The test's own process is not forked: its threads and devices would not be there.
     """
-    multiprocessing.set_forkserver_preload(["anoaug", "torch.distributed.fsdp"])
-    torch.multiprocessing.start_processes(work, arguments, ranks, start_method="forkserver")
+    multiprocessing.set_forkserver_preload(["anoaug", "pytest", "torch.distributed.fsdp"])
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.start_processes(
+            _rank, (folder, work, arguments), ranks, start_method="forkserver"
+        )
+        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(ranks)]
+
+
+def in_group(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
+    """As ``on_ranks``, where the ranks are a group of gloo's."""
+    with tempfile.TemporaryDirectory() as folder:
+        return on_ranks(_joined, ranks, str(Path(folder) / "meeting"), ranks, work, arguments)
+
+
+def _rank(rank: int, folder: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
+    torch.set_num_threads(1)
+    try:
+        found = work(rank, *arguments)
+        # As bytes: tensors would travel in shared memory, which ends with the rank.
+        Path(folder, str(rank)).write_bytes(pickle.dumps(found))
+    finally:
+        # The group is the last to let go of itself: where a DistributedDataParallel model is, which
+        # does so with the interpreter locked, gloo's thread waits for the lock, and it for gloo's.
+        gc.collect()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _joined(
+    rank: int, meeting: str, ranks: int, work: Callable[..., Any], arguments: tuple[Any, ...]
+) -> Any:
+    patience = datetime.timedelta(seconds=PATIENCE / 2)
+    distributed.init_process_group("gloo", f"file://{meeting}", patience, ranks, rank)
+    return work(rank, *arguments)
 
 
 def free_port() -> int:

@@ -16,10 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 import anoaug
 
 
-def main(folder: Path, epochs: int = 1) -> int:
-    """Train; returns how many anomalies all ranks saw together."""
+def train(folder: Path, epochs: int) -> int:
+    """One rank's part; returns how many anomalies all ranks saw together."""
     cuda = torch.cuda.is_available()
-    dist.init_process_group("nccl" if cuda else "gloo")
     device = torch.device("cuda", dist.get_rank()) if cuda else torch.device("cpu")
     torch.manual_seed(0)
     plain = nn.Conv2d(3, 1, 5, padding=2).to(device)
@@ -37,10 +36,17 @@ def main(folder: Path, epochs: int = 1) -> int:
         optimiser.step()
         seen += batch["label"].sum()
     dist.all_reduce(seen)
-    if dist.get_rank() == 0:
-        print(f"{int(seen)} anomalies")
-    dist.destroy_process_group()
     return int(seen)
+
+
+def main(folder: Path, epochs: int = 1) -> int:
+    """Train on every rank; what was seen is said once."""
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    seen = train(folder, epochs)  # its network is gone before its group: gloo could hang otherwise
+    if dist.get_rank() == 0:
+        print(f"{seen} anomalies")
+    dist.destroy_process_group()
+    return seen
 
 
 if __name__ == "__main__":

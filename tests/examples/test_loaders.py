@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import anoaug
 from tests.ranks import as_launched, free_port, on_ranks
@@ -72,7 +71,6 @@ def test_an_example_runs(
 
 def launched(rank: int, ranks: int, port: int, name: str, folder: str, out: str) -> None:
     """The script as torchrun starts it; what it prints goes to a file."""
-    torch.set_num_threads(1)
     as_launched(rank, ranks, port, ANOAUG_CACHE=out)
     sys.argv = [f"{name}.py", folder]
     with open(Path(out) / f"{ranks}-{rank}.txt", "w") as said, contextlib.redirect_stdout(said):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from anoaug import features
-from tests.features.gloo import on_two_ranks
+from tests.ranks import in_group
 
 
 def run(rank: int, cached: bool) -> Any:
@@ -44,7 +44,7 @@ def both(rank: int) -> Any:
 
 @pytest.mark.slow
 def test_two_ranks_stay_in_step() -> None:
-    first, second = on_two_ranks(both)
+    first, second = in_group(both, 2)
     for (one, fakes, passes), (other, others, _) in zip(first, second, strict=True):
         assert one == other
         assert fakes != others  # each rank has features of its own

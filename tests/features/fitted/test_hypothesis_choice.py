@@ -10,7 +10,7 @@ import torch
 
 from anoaug.features import fitted
 from anoaug.features.fitted.hypothesis import Spectrum, published
-from tests.features.gloo import on_two_ranks
+from tests.ranks import in_group
 
 
 def stripes(size: int = 289) -> torch.Tensor:
@@ -98,7 +98,7 @@ def _fitted_on(rank: int) -> float:
 def test_ranks_share_the_mean_image() -> None:
     batches = [torch.cat([stripes(), stripes() * 0.5, stripes() * 0.2])]
     alone = fitted.HypothesisChoice().fit(batches, progress=False).image.sum()
-    first, second = on_two_ranks(_fitted_on)
+    first, second = in_group(_fitted_on, 2)
     assert first == second == pytest.approx(float(alone), rel=1e-5)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anoaug.features import fitted
-from tests.features.gloo import on_two_ranks
+from tests.ranks import in_group
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -84,7 +84,7 @@ def test_ranks_share_value_and_gradient() -> None:
     radius = torch.quantile(values.norm(dim=1), 0.3)
     radius.backward()
     assert values.grad is not None
-    found = on_two_ranks(_attached_on)
+    found = in_group(_attached_on, 2)
     for rank, (value, gradient) in enumerate(found):
         torch.testing.assert_close(value, radius.detach())
         torch.testing.assert_close(gradient, values.grad[rank::2])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import anoaug
 from anoaug.features import fitted
-from tests.features.gloo import on_two_ranks
+from tests.ranks import in_group
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -116,7 +116,7 @@ def test_ranks_share_their_errors() -> None:
     alone = fitted.ChannelSelector(2)
     for seed in range(3):
         alone.update(*batch(seed))
-    first, second = on_two_ranks(_fitted_on)
+    first, second = in_group(_fitted_on, 2)
     assert torch.equal(first, second)
     torch.testing.assert_close(first, alone.errors)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 import anoaug
 from anoaug import features
-from tests.ranks import on_ranks
+from tests.ranks import in_group
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,11 +47,7 @@ def train(rank: int, world: int, folder: str) -> None:
     """An epoch is one step over all images; what was seen is written to a file."""
     from torch.distributed.fsdp import fully_shard
 
-    torch.set_num_threads(1)
     warnings.filterwarnings("error", message="FSDP2-wrapped module")
-    torch.distributed.init_process_group(
-        "gloo", f"file://{folder}/meeting{world}", datetime.timedelta(minutes=2), world, rank
-    )
     net = Net()
     perturb = features.create("simplenet", sigma=0.5, seed=0)
     handle = features.attach(net, LAYERS, perturb)
@@ -77,13 +72,12 @@ def train(rank: int, world: int, folder: str) -> None:
         steps.append({name: value.detach() for name, value in seen.items()} | {"index": index})
     weights = {name: value.full_tensor() for name, value in net.state_dict().items()}
     torch.save({"steps": steps, "weights": weights}, f"{folder}/{world}-{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_two_ranks_see_and_learn_what_one_does(tmp_path: Path) -> None:
     pytest.importorskip("torch.distributed.fsdp")
     for world in (1, 2):
-        on_ranks(train, world, world, str(tmp_path))
+        in_group(train, world, world, str(tmp_path))
     whole = torch.load(tmp_path / "1-0.pt")
     parts = [torch.load(tmp_path / f"2-{rank}.pt") for rank in range(2)]
     for epoch in range(EPOCHS):

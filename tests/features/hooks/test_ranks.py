@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from anoaug import features
-from tests.ranks import on_ranks
+from tests.ranks import in_group
 
 from .nets import ResNet, images, noise
 
@@ -25,10 +24,6 @@ pytestmark = [
 
 def train(rank: int, folder: str) -> None:
     """Two steps with checkpointing; what came out is written to a file."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", f"file://{folder}/meeting", datetime.timedelta(minutes=2), 2, rank
-    )
     net = DistributedDataParallel(ResNet(reentrant=False))
     handle = features.attach(net, ["layer2", "layer3"], noise())
     optimiser = torch.optim.SGD(net.parameters(), 0.1)
@@ -45,11 +40,10 @@ def train(rank: int, folder: str) -> None:
             }
         )
     torch.save({"steps": steps, "weights": net.module.state_dict()}, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_ranks_differ_in_noise_and_agree_in_gradients(tmp_path: Path) -> None:
-    on_ranks(train, 2, str(tmp_path))
+    in_group(train, 2, str(tmp_path))
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     drawn = []
     for one, other in zip(first["steps"], second["steps"], strict=True):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anoaug import features
 from anoaug.features import fitted
-from tests.features.gloo import on_two_ranks
+from tests.ranks import in_group
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -74,5 +74,5 @@ def _length(rank: int, share: bool) -> float:
 
 @pytest.mark.slow
 def test_ranks_share_the_mean_distance_or_not() -> None:
-    assert on_two_ranks(_length, True) == pytest.approx([0.75, 0.75])
-    assert on_two_ranks(_length, False) == pytest.approx([0.5, 1.0])
+    assert in_group(_length, 2, True) == pytest.approx([0.75, 0.75])
+    assert in_group(_length, 2, False) == pytest.approx([0.5, 1.0])
