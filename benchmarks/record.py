@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 import anoaug
+from anoaug import files
 from anoaug.checks import require
 from benchmarks.timing import Timing
 
@@ -186,11 +186,5 @@ def write(record: dict[str, Any], folder: Path = RESULTS) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step: a temporary file beside it, then a rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with files.replaced(path) as temporary:
+        temporary.write_text(text)

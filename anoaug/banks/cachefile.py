@@ -29,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .. import files
+
 Bytes = npt.NDArray[np.uint8]
 
 _MAGIC = b"ANOROWS1"
@@ -189,14 +191,10 @@ def once(path: Path, rows: Iterable[Bytes]) -> Rows:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file in one step, as others see it."""
-    temporary = path.parent / f".{os.getpid()}-{uuid.uuid4().hex}.tmp"
     with _explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with files.replaced(path) as temporary:
             temporary.write_text(text, encoding="ascii")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @torch.inference_mode(False)

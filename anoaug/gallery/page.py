@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import re
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from .. import files
 from .cards import Card, Picture, Row
 from .look import SCRIPT, STYLE
 
@@ -35,12 +35,8 @@ def write(path: str | os.PathLike[str], text: str) -> Path:
         OSError: The folder cannot be written.
     """
     path = html_path(path)
-    temporary = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex}.html.tmp")
-    try:
+    with files.replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -50,14 +46,7 @@ def html_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: Another extension than ``.html``, a folder, or in a folder that does not exist.
     """
-    path = Path(path).expanduser()
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"expected a name that ends in .html, got {str(path)!r}; change it")
-    if path.is_dir():
-        raise ValueError(f"expected a file to write, got the folder {str(path)!r}; add a name")
-    if not path.parent.is_dir():
-        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
-    return path
+    return files.to_write(path, ".html", ".htm")
 
 
 def page(cards: Sequence[Card], *, title: str, facts: Iterable[str] = ()) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .. import files
 from ..banks import cachefile
 
 MANIFEST = "manifest.jsonl"
@@ -45,13 +44,9 @@ def write(out: Path, name: str, content: bytes) -> str:
     Raises:
         OSError: The disk is full, or the folder may not be written; the message is one sentence.
     """
-    temporary = out / UNFINISHED / f"{os.getpid()}-{uuid.uuid4().hex}.tmp"
     try:
-        try:
+        with files.replaced(out / name, out / UNFINISHED) as temporary:
             temporary.write_bytes(content)
-            os.replace(temporary, out / name)
-        finally:
-            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise explained(out / name, error) from error
     return hashlib.sha256(content).hexdigest()

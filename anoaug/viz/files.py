@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .. import checks
+from .. import checks, files
 from .overlays import pixels
 
 if TYPE_CHECKING:
@@ -34,13 +33,8 @@ def save_png(image: Image | Tensor, path: str | os.PathLike[str]) -> Path:
     if isinstance(image, Tensor):
         shown = pixels(image[None])[0].permute(1, 2, 0).cpu().contiguous().numpy()
         image = checks.require("PIL.Image", "images").fromarray(shown)
-    temporary = path.with_name(f".{os.getpid()}-{uuid.uuid4().hex}.png.tmp")
-    try:
-        with open(temporary, "xb") as stream:
-            image.save(stream, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replaced(path) as temporary, open(temporary, "xb") as stream:
+        image.save(stream, format="PNG")
     return path
 
 
@@ -50,11 +44,4 @@ def png_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: Another extension, a folder, or in a folder that does not exist.
     """
-    path = Path(path).expanduser()
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"expected a name that ends in .png, got {str(path)!r}; change it")
-    if path.is_dir():
-        raise ValueError(f"expected a file to write, got the folder {str(path)!r}; add a name")
-    if not path.parent.is_dir():
-        raise ValueError(f"expected a folder that exists, got {str(path.parent)!r}; make it first")
-    return path
+    return files.to_write(path, ".png")
