@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from .numbers import ZERO, F
+from .numbers import ZERO, F, copy
 
 Floats = npt.NDArray[np.float32]
 Rows = tuple[Floats, int]
@@ -108,7 +108,7 @@ def _loop() -> Any:
                 if kind == DISTANCE:
                     continue
                 if own[0] <= size and size <= own[1]:
-                    to[:] = row
+                    copy(to, row)
                 else:
                     # As in torch's clamp the upper end wins, and NaN stays.
                     held = own[0] if size < own[0] else size

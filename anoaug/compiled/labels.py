@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .numbers import ONE, ZERO
+from .numbers import ONE, ZERO, copy, fill
 
 RULES = ("valued", "binary", "continuous")
 VALUED, BINARY, CONTINUOUS = range(len(RULES))
@@ -92,7 +92,8 @@ def settled(
                 area += line[x] > ZERO
         if area < least[n]:
             counts[n] = False
-            plane[:] = ZERO
+            for y in range(len(plane)):
+                fill(plane[y], ZERO)
         elif not soft:
             for y in range(len(plane)):
                 line = plane[y]
@@ -159,13 +160,14 @@ def _majority(moved: Any, side: Any) -> Any:
     wide, total = np.zeros(width + 2 * reach, np.int32), np.zeros(width, np.int32)
     for y in range(height):
         line = wide[reach : reach + width]
-        line[:] = 0
+        fill(line, 0)
         for place in range(-reach, reach + 1):
             source = moved[min(max(y + place, 0), height - 1)]
             for x in range(width):
                 line[x] += source[x]
-        wide[:reach], wide[reach + width :] = line[0], line[width - 1]
-        total[:] = 0
+        fill(wide[:reach], line[0])
+        fill(wide[reach + width :], line[width - 1])
+        fill(total, 0)
         for place in range(side):
             near = wide[place : place + width]
             for x in range(width):
@@ -184,10 +186,10 @@ def _medians(change: Any, ys: Any, xs: Any, places: Any, most: Any) -> Any:
     wide = np.empty((height + 2 * reach, width + 2 * reach), np.int32)
     for y in range(len(wide)):
         line = change[min(max(y - reach, 0), height - 1)]
-        wide[y, :reach], wide[y, reach + width :] = line[0], line[width - 1]
+        fill(wide[y, :reach], line[0])
+        fill(wide[y, reach + width :], line[width - 1])
         into = wide[y, reach : reach + width]
-        for x in range(width):
-            into[x] = line[x]
+        copy(into, line)
     found = np.empty(len(ys), np.int32)
     if most < _TALL:
         _slide(found, wide, ys, xs, places, most)
@@ -213,7 +215,7 @@ def _slide(found: Any, wide: Any, ys: Any, xs: Any, places: Any, most: Any) -> A
     for k in range(len(ys)):
         y, x = ys[k], xs[k] + reach
         if k == 0 or ys[k - 1] != y or xs[k - 1] + 1 != xs[k]:
-            counts[:] = 0
+            fill(counts, 0)
             below = 0
             for row in range(len(spans)):
                 line = wide[y + row]

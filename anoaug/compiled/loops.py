@@ -20,7 +20,7 @@ from numba import njit
 from ..recipe import ACTIVE, KIND, MIN_AREA, SPEC_VERSION, TOLERANCE
 from . import arrays, blends, fills, masks, noise, numbers, sources
 from .arrays import Columns
-from .numbers import ONE, ZERO, F, U, round_clip
+from .numbers import ONE, ZERO, F, U, copy, fill, round_clip
 
 # Rows whose masks are made together, columns looked at together for a pixel that is inside, and
 # pixels painted together.
@@ -84,13 +84,15 @@ def weigh_rows(
     steps, layers, spans = program.steps, program.layers, program.spans
     several = len(layers) > 1  # the cover of one layer is its weight
     if several:
-        covers[:rows, left:right] = ZERO
-        weights[:, :rows, left:right] = ZERO
+        for r in range(rows):
+            fill(covers[r][left:right], ZERO)
+            for number in range(len(layers)):
+                fill(weights[number, r][left:right], ZERO)
     for number in range(len(layers)):
         y0, y1, x0, x1 = windows[number]
         if first + rows <= y0 or first >= y1 or x0 >= x1:
             continue
-        top = 0
+        top = np.int64(0)
         for m in range(spans[number], spans[number + 1]):
             code, off, option = steps[m]
             top = masks.run(
@@ -140,7 +142,7 @@ def collect_row(
                 # Without a branch: the place after the last is written in vain.
                 xs[count] = left + start + k
                 count += part[k] > ZERO
-    ys[first:count] = y
+    fill(ys[first:count], U(y))
     for number in range(len(weights)):
         weight, kept = weights[number, r], held[number]
         for k in range(first, count):
@@ -193,15 +195,13 @@ def paint(
             own = pick(weight, places, some) if len(program.layers) > 1 else count
             if own == 0:
                 continue
+            of_it = (some[1][:own], some[2][:own]) if own < count else places
+            sources.run(code, colours, rooms, batch, n, columns, scales, of_it, off, option)
             if own < count:
-                of_it = (some[1][:own], some[2][:own])
-                sources.run(code, colours, rooms, batch, n, columns, scales, of_it, off, option)
                 spread_out(colours, some[0][:own])
-            else:
-                sources.run(code, colours, rooms, batch, n, columns, scales, places, off, option)
             for c in range(channels):
                 blends.mix(mix, values[c][:count], colours[c][:count], weight, scales)
-    moved[:count] = ZERO
+    fill(moved[:count], ZERO)
     for c in range(channels):
         value, old, plane = values[c][:count], before[c][:count], results.target[c * strides[1] :]
         if scales[0] > ONE:
@@ -245,7 +245,7 @@ def render_sample(
     if len(layers) == 1:
         covers = weights[0]
     windows = np.zeros((len(layers), 4), np.int64)
-    top, last, left, right = height, 0, width, 0
+    top, last, left, right = height, np.int64(0), width, np.int64(0)
     for number in range(len(layers)):
         if columns.floats[layers[number, 0]] > ZERO:
             code, off, option = program.steps[spans[number]]
@@ -254,10 +254,11 @@ def render_sample(
             if steps > 1 and not cut:
                 code = -1  # joined levels may lie anywhere
             y0, y1, x0, x1 = masks.window(code, columns, off, option, height, width)
-            windows[number] = y0, y1, x0, x1
+            window = windows[number]
+            window[0], window[1], window[2], window[3] = y0, y1, x0, x1
             if y0 < y1 and x0 < x1:
                 top, last, left, right = min(top, y0), max(last, y1), min(left, x0), max(right, x1)
-    area, count = 0, 0
+    area, count = np.int64(0), np.int64(0)
     whole = fills.filled(program, wish)
     if whole:
         fills.colour_row(columns, program, wish, batch, spread[1])
@@ -332,7 +333,8 @@ def render_loop() -> Any:
             elif area > 0 or wish.changed:
                 # Too small to count: the sample turns clean again.
                 copy_sample(copies, n, copies.out)
-                results.mask[n] = ZERO
+                for y in range(results.mask.shape[2]):
+                    fill(results.mask[n, 0, y], ZERO)
 
     return loop
 
@@ -353,7 +355,7 @@ def field_loop() -> Any:
         for n in range(start, stop):
             columns = Columns(table.floats[n], table.ints[n], table.octets[n])
             for first in range(0, height, ROWS):
-                rows, top = min(ROWS, height - first), 0
+                rows, top = min(ROWS, height - first), np.int64(0)
                 for m in range(len(steps)):
                     code, off, option = steps[m]
                     top = masks.run(
@@ -371,6 +373,7 @@ def field_loop() -> Any:
                         off,
                         option,
                     )
-                out[n, 0, first : first + rows] = stack[0, :rows]
+                for r in range(rows):
+                    copy(out[n, 0, first + r], stack[0, r])
 
     return loop

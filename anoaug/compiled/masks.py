@@ -20,7 +20,21 @@ from numba import njit
 from ..reference.masks import SHAPE_BANK, SHAPE_EDGE
 from ..reference.noise import CHANNEL_KEY
 from .noise import perlin_noise, perlin_octaves, simplex_octaves
-from .numbers import HALF, ONE, ZERO, F, I, P, U, bytes_at, lattice_hash, permute, uniform
+from .numbers import (
+    HALF,
+    ONE,
+    ZERO,
+    F,
+    I,
+    P,
+    U,
+    bytes_at,
+    copy,
+    fill,
+    lattice_hash,
+    permute,
+    uniform,
+)
 
 # The numbers by which a program calls the functions; those that join levels come last.
 NAMES = (
@@ -100,8 +114,9 @@ def bitmap(block: Any, columns: Any, y0: Any, x0: Any, x1: Any, off: Any, side: 
             fy, fx = np.floor(cy), np.floor(cx)
             ty, tx = cy - fy, cx - fx
             iy, ix = I(fy), I(fx)
-            v00, v01 = bit(words, side, iy, ix), bit(words, side, iy, ix + 1)
-            v10, v11 = bit(words, side, iy + 1, ix), bit(words, side, iy + 1, ix + 1)
+            ny, nx = I(iy + 1), I(ix + 1)
+            v00, v01 = bit(words, side, iy, ix), bit(words, side, iy, nx)
+            v10, v11 = bit(words, side, ny, ix), bit(words, side, ny, nx)
             top = v00 + tx * (v01 - v00)
             bottom = v10 + tx * (v11 - v10)
             line[k] = (top + ty * (bottom - top)) - HALF
@@ -195,8 +210,9 @@ def shape(
             fy, fx = np.floor(cy), np.floor(cx)
             ty, tx = cy - fy, cx - fx
             iy, ix = I(fy), I(fx)
-            v00, v01 = level_tap(levels, w, h, iy, ix), level_tap(levels, w, h, iy, ix + 1)
-            v10, v11 = level_tap(levels, w, h, iy + 1, ix), level_tap(levels, w, h, iy + 1, ix + 1)
+            to_y, to_x = I(iy + 1), I(ix + 1)
+            v00, v01 = level_tap(levels, w, h, iy, ix), level_tap(levels, w, h, iy, to_x)
+            v10, v11 = level_tap(levels, w, h, to_y, ix), level_tap(levels, w, h, to_y, to_x)
             top = v00 + tx * (v01 - v00)
             bottom = v10 + tx * (v11 - v10)
             line[k] = ((top + ty * (bottom - top)) - _SHAPE_EDGE) * unit
@@ -207,7 +223,7 @@ def ellipses(block: Any, row: Any, y0: Any, x0: Any, x1: Any, off: Any, count: A
     """``1 - r^2`` of the nearest of some ellipses."""
     for r in range(len(block)):
         line, y = block[r][x0:x1], F(I(y0 + r))
-        line[:] = -np.inf
+        fill(line, F(-np.inf))
         for n in range(count):
             maps = row[off + 6 * n : off + 6 * n + 6]
             for k in range(len(line)):
@@ -259,9 +275,11 @@ def run(
     elif code == ELLIPSES:
         ellipses(block, columns.floats, y0, x0, x1, off, option)
     elif code == GIVEN:
-        block[:, x0:x1] = slots[option, n, y0 : y0 + rows, x0:x1]
+        for r in range(rows):
+            copy(block[r][x0:x1], slots[option, n, y0 + r, x0:x1])
     else:
-        block[:, x0:x1] = ONE
+        for r in range(rows):
+            fill(block[r][x0:x1], ONE)
     return top + 1
 
 

@@ -124,6 +124,23 @@ def gaussian_pair(first: Any, second: Any) -> Any:
 
 
 @njit(forceinline=True)
+def copy(line: Any, values: Any) -> Any:
+    """A line of values, of which there may be more.
+
+    Where ``line[:] = values`` stands, Numba compiles seconds of error messages for it.
+    """
+    for k in range(len(line)):
+        line[k] = values[k]
+
+
+@njit(forceinline=True)
+def fill(line: Any, value: Any) -> Any:
+    """A line of one value, see ``copy``."""
+    for k in range(len(line)):
+        line[k] = value
+
+
+@njit(forceinline=True)
 def clamp(value: Any, low: Any, high: Any) -> Any:
     """The value within [low, high]; NaN stays NaN, as in torch."""
     if value < low:

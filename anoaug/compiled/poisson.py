@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .numbers import ONE, ZERO, F
+from .numbers import ONE, ZERO, F, copy
 
 
 @njit(cache=True)
@@ -20,14 +20,14 @@ def _eroded(weight: Any, reach: Any) -> Any:
     lines, out = np.zeros_like(weight), np.zeros_like(weight)
     for y in range(reach, height - reach):
         line = lines[y]
-        line[:] = weight[y - reach]
+        copy(line, weight[y - reach])
         for near in range(y - reach + 1, y + reach + 1):
             other = weight[near]
             for x in range(width):
                 line[x] = min(line[x], other[x])
     for y in range(reach, height - reach):
         line = out[y][reach : width - reach]
-        line[:] = lines[y][: len(line)]
+        copy(line, lines[y])
         for step in range(1, 2 * reach + 1):
             other = lines[y][step : step + len(line)]
             for x in range(len(line)):

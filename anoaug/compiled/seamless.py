@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import cpu
 from ..reference import poisson as reference
 from . import driver, poisson
-from .numbers import ONE, ZERO, F
+from .numbers import ONE, ZERO, F, copy
 
 
 def pictured(
@@ -68,7 +68,8 @@ def _copied(under: Any, over: Any, boxes: Any) -> Any:
         top, left, tall, wide = boxes[n]
         for c in range(under.shape[1]):
             for y in range(top, top + tall):
-                over[n, c, y][left : left + wide] = under[n, c, y][left : left + wide]
+                row = under[n, c, y][left : left + wide]
+                copy(over[n, c, y][left : left + wide], row)
 
 
 @njit
@@ -96,7 +97,7 @@ def _guided(
         )  # fmt: skip
         whole = np.ones((tall, wide), np.float32)
         field = poisson.guidance(old, new, whole, mixed[n], reach, ONE)
-        fields[places[k] : places[k] + field.size] = field.reshape(-1)
+        copy(fields[places[k] : places[k] + field.size], field.reshape(-1))
 
 
 @njit(nogil=True, cache=True)

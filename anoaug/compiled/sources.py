@@ -28,6 +28,8 @@ from .numbers import (
     U,
     bytes_at,
     clamp,
+    copy,
+    fill,
     floats_at,
     gaussian_pair,
     philox,
@@ -318,7 +320,7 @@ def simplex(out: Any, columns: Any, peak: Any, places: Any, off: Any, option: An
     for c in range(len(out)):
         line = out[c][: len(xs)]
         if c > 0 and not several:
-            line[:] = out[0][: len(xs)]
+            copy(line, out[0])
             continue
         key = U(U(columns.ints[off + 6]) + U(U(c) * U(0xC2B2AE35)))
         for k in range(len(xs)):
@@ -367,4 +369,4 @@ def run(
         shuffled(out, rooms, batch, n, columns, scales, places, off, option)
     else:
         for c in range(len(out)):
-            out[c][: len(places[0])] = columns.floats[off + c] * scales[0]
+            fill(out[c][: len(places[0])], columns.floats[off + c] * scales[0])
