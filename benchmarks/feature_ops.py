@@ -420,7 +420,7 @@ def plain_masked_mix(x: Tensor) -> Work:
 
 def dropout(x: Tensor, backend: str) -> Work:
     """Dropout that is a function of keys."""
-    return lambda: ops.feature_dropout(x, rng=keys(len(x), x), p=0.2)
+    return lambda: ops.feature_dropout(x, rng=keys(len(x), x), p=0.2, backend=backend)
 
 
 def plain_dropout(x: Tensor) -> Work:
@@ -448,7 +448,7 @@ def scorer(x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
 def score(x: Tensor, backend: str) -> Work:
     """Shin's perturbation, three times."""
     network = scorer(x)
-    return lambda: ops.score_perturbation(x, rng=keys(len(x), x), score=network)
+    return lambda: ops.score_perturbation(x, rng=keys(len(x), x), score=network, backend=backend)
 
 
 def plain_score(x: Tensor) -> Work:

@@ -246,14 +246,14 @@ CASES = (
         "masked-mix", (8, 64, 56, 56), (32, 256, 56, 56), ops.masked_mix, ops.plain_masked_mix, 2,
         backends=False, same=True,
     ),
-    Case("dropout", TOKENS, LARGE_TOKENS, ops.dropout, ops.plain_dropout, 2, backends=False),
+    Case("dropout", TOKENS, LARGE_TOKENS, ops.dropout, ops.plain_dropout, 2),
     Case(
         "residual", ROWS, LARGE_ROWS, ops.residual, ops.plain_residual, 2, "2048 references",
         backends=False, same=True,
     ),
     Case(
         "score", (4, 64, 32, 32), (16, 256, 64, 64), ops.score, ops.plain_score, 2,
-        "3 repeats; the network takes no time", backends=False,
+        "3 repeats; the network takes no time",
     ),
     Case(
         "random-subset", DINO, LARGE_DINO, fits.random_subset, fits.plain_random_subset, 0,

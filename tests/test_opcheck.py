@@ -114,6 +114,7 @@ ARGUMENTS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "feature_distances": lambda: (learnt(TOKENS), TOKENS.flip(1), None, "torch"),
     "feature_noise_lengths": lambda: (KEYS, 4, 8, "torch"),
     "feature_gaussians": lambda: (KEYS, 4, 7, "auto"),
+    "feature_uniforms": lambda: (KEYS, 4, 7, "auto"),
     "feature_subset": lambda: (KEYS, torch.tensor([2, 0]), 5, INSIDE),
     "feature_tokens": lambda: (KEYS, 5, INSIDE, None, 3),
     "feature_tail": lambda: (KEYS, 6, 4, 50, 2),

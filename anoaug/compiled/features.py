@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 from ..rng import MULTIPLIERS, WEYL
-from .numbers import HALF, ONE, TWO, F, I, U
+from .numbers import HALF, ONE, TWO, F, I, U, uniform
 
 Floats = npt.NDArray[np.float32]
 
@@ -133,11 +133,11 @@ def _digest() -> str:
 
 @functools.lru_cache(maxsize=1)
 def row_loop() -> Any:
-    """The compiled loop that writes noise of positions and quads, ``[n, 4 q]`` float32."""
+    """The compiled loop that writes numbers of positions and quads, ``[n, 4 q]`` float32."""
     digest = _digest()
 
     @njit(nogil=True, cache=True)
-    def loop(out: Any, places: Any, first: Any, keys: Any) -> Any:
+    def loop(out: Any, places: Any, first: Any, keys: Any, normal: Any) -> Any:
         if digest == "":
             return
         quads = out.shape[1] // 4
@@ -159,8 +159,13 @@ def row_loop() -> Any:
                 s = product(np.uint64(places[n]) ^ k0, _M0)
                 fill(w0[some], w1[some], w2[some], w3[some], s, tables, k0, k1)
             run = rows * quads
-            pair(w0[:run], w1[:run], e0, e1)
-            pair(w2[:run], w3[:run], e2, e3)
+            if normal:
+                pair(w0[:run], w1[:run], e0, e1)
+                pair(w2[:run], w3[:run], e2, e3)
+            else:
+                for k in range(run):
+                    e0[k], e1[k] = uniform(w0[k]), uniform(w1[k])
+                    e2[k], e3[k] = uniform(w2[k]), uniform(w3[k])
             for k in range(rows):
                 row, some = out[first_row + k], slice(k * quads, (k + 1) * quads)
                 a, b, c, d = e0[some], e1[some], e2[some], e3[some]
@@ -207,8 +212,17 @@ def gaussians(
     planes: bool,
 ) -> None:  # fmt: skip
     """Write noise; see ``Draw`` of :mod:`anoaug.features.cpu_draws`."""
-    loop = plane_loop() if planes else row_loop()
-    loop(out, places, first, keys.astype(np.uint64))
+    if planes:
+        plane_loop()(out, places, first, keys.astype(np.uint64))
+    else:
+        row_loop()(out, places, first, keys.astype(np.uint64), True)
+
+
+def uniforms(
+    out: Floats, keys: npt.NDArray[np.int64], places: npt.NDArray[np.int64], first: int
+) -> None:
+    """Write uniform numbers ``[n, 4 q]``; see :mod:`anoaug.features.cpu_draws`."""
+    row_loop()(out, places, first, keys.astype(np.uint64), False)
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,6 +20,8 @@ Longs = npt.NDArray[np.int64]
 # Writes noise of positions [n] by keys [n, 2], or [1, 2] for all, and of the quads from a first one
 # on, to float32 [n, 4 q], of any step between rows; planes: the other way round, [4 q, n].
 Draw = Callable[[Floats, Longs, Longs, int, bool], None]
+# The same of uniform numbers in [0, 1), by positions alone.
+DrawEvenly = Callable[[Floats, Longs, Longs, int], None]
 # Counters at once: with fewer NumPy's calls cost more than a nearer cache gains.
 LANES = 1 << 16
 # Where the halves of a 64-bit product lie.
@@ -38,6 +40,20 @@ def drawing(compiled: bool) -> Draw:
     from ..compiled import features as loops
 
     return loops.gaussians
+
+
+def drawing_evenly(compiled: bool) -> DrawEvenly:
+    """As :func:`drawing`, for uniform numbers.
+
+    Raises:
+        ImportError: Numba was asked for and is not installed.
+    """
+    if not compiled:
+        return Numbers().uniforms
+    checks.require("numba", "compiled")
+    from ..compiled import features as loops
+
+    return loops.uniforms
 
 
 class Numbers:
@@ -61,6 +77,21 @@ class Numbers:
                 words = self.words(key, places[some], quads, ELEMENT, False)
             for n in (0, 2):
                 self._pair(words[n : n + 2], four[n][some], four[n + 1][some])
+
+    def uniforms(self, out: Floats, keys: Longs, places: Longs, first: int) -> None:
+        """Write uniform numbers; see ``DrawEvenly``."""
+        rows, across = out[:, ::4].shape
+        quads = np.arange(first, first + across)
+        step = max(LANES // max(across, 1), 1)
+        for start in range(0, rows, step):
+            some = slice(start, start + step)
+            key = keys if len(keys) == 1 else keys[some]
+            for n, word in enumerate(self.words(key, places[some], quads, ELEMENT, False)):
+                bits = self._bits[: word.size].reshape(word.shape)
+                np.right_shift(word, np.uint32(8), out=bits)
+                number = out[some, n::4]
+                np.copyto(number, bits.view(np.int32), casting="same_kind")
+                np.multiply(number, np.float32(rng.UNIT), out=number)
 
     def words(
         self, keys: Longs, places: Longs, quads: Longs, site: int | Longs, planes: bool

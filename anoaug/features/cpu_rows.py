@@ -8,7 +8,7 @@ that get it and no others.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..reference.features.laws import LAWS, Row
-from .cpu_draws import Floats, drawing
+from .cpu_draws import Floats, drawing, drawing_evenly
 from .cpu_laws import LAWS as MOVES
 from .cpu_laws import Block, Move, length
 
@@ -302,15 +302,28 @@ def distances(
 
 
 def gaussians(keys: Tensor, positions: int, channels: int, compiled: bool) -> Tensor:
-    """Normal numbers float32 ``[G, P, C]``, with room behind the channels where no quad ends."""
-    draw, quads = drawing(compiled), -(-channels // 4)
-    noise = torch.empty(keys.shape[0], positions, 4 * quads)
+    """Normal numbers float32 ``[G, P, C]``."""
+    draw = drawing(compiled)
+    return _drawn(
+        keys, positions, channels, lambda out, key, places: draw(out, key, places, 0, False)
+    )
+
+
+def uniforms(keys: Tensor, positions: int, channels: int, compiled: bool) -> Tensor:
+    """Uniform numbers float32 ``[G, P, C]`` in [0, 1)."""
+    draw = drawing_evenly(compiled)
+    return _drawn(keys, positions, channels, lambda out, key, places: draw(out, key, places, 0))
+
+
+def _drawn(keys: Tensor, positions: int, channels: int, draw: Callable[..., None]) -> Tensor:
+    quads = -(-channels // 4)  # room behind the channels where no quad ends
+    numbers = torch.empty(keys.shape[0], positions, 4 * quads)
     step = max(BLOCK // max(4 * quads, 1), 1)
     for group, key in enumerate(keys.numpy()):  # host: the CPU alone comes here
         for first in range(0, positions, step):
             places = np.arange(first, min(first + step, positions))
-            draw(noise[group, first : first + step].numpy(), key[None], places, 0, False)
-    return noise[:, :, :channels].contiguous()
+            draw(numbers[group, first : first + step].numpy(), key[None], places)
+    return numbers[:, :, :channels].contiguous()
 
 
 def noise_lengths(out: Tensor, keys: Tensor, channels: int, compiled: bool) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anoaug.features import cpu_draws
-from anoaug.reference.features import ROUNDING, gaussians, words
+from anoaug.reference.features import ELEMENT, ROUNDING, element_words, gaussians, words
+from anoaug.rng import uniform
 
 KEYS = np.array([[3, 1], [0xFFFFFFFF, 9], [0x80000000, 0xFFFFFFFE]])
 PLACES = np.array([0, 5, 0xFFFFFFF0, 2, 7])
@@ -49,3 +50,21 @@ def test_rows_of_several_keys_go_together(
     draw(planes, KEYS[2:], np.arange(positions), 2, True)
     found = torch.from_numpy(planes.T)
     torch.testing.assert_close(found, expected[2 * positions :, 8:], atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["numpy", "numba"]
+)
+def test_uniform_numbers_have_the_references_bits(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    if compiled:
+        pytest.importorskip("numba")
+    monkeypatch.setattr(cpu_draws, "LANES", 32)
+    positions, quads = 11, 7
+    keys, places = KEYS.repeat(positions, 0), np.tile(np.arange(positions), len(KEYS))
+    room = np.full((len(places), 4 * quads + 3), np.nan, np.float32)
+    cpu_draws.drawing_evenly(compiled)(room[:, : 4 * quads], keys, places, 0)
+    expected = uniform(element_words(torch.from_numpy(KEYS), positions, 4 * quads, ELEMENT))
+    assert torch.equal(torch.from_numpy(room[:, : 4 * quads]), expected.flatten(0, 1))
+    assert np.isnan(room[:, 4 * quads :]).all()

@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ... import checks
-from ...reference import features as reference
 from ..functional.door import number
 from ..functional.order import quantile as order_quantile
 from ..functional.shells import annulus_project, ascent_step
 from ..layouts import Grid
-from ..ops.rows import feature_distances, feature_gaussians
+from ..ops.rows import feature_distances, gaussians
 from ..perturbation import Extras, Given, Perturbation, Perturbed, Site, everywhere
 from . import discriminators, halves
 from .glass import CONVENTIONS
@@ -161,7 +160,9 @@ class AscentSynthesizer(Perturbation):
         real = site.features.contiguous()
         noise = site.noise
         if noise is None:
-            noise = self._noise(site.rng(self.stream), *real.shape[1:]).to(real.dtype)
+            keys = site.rng(self.stream)
+            _, positions, channels = real.shape
+            noise = gaussians(keys, positions, channels, self.backend).to(real.dtype)
         start = torch.where(inside[..., None], noise * self.sigma, 0.0)
         if not self.mining or not self.steps:
             moved = real + start
@@ -173,11 +174,6 @@ class AscentSynthesizer(Perturbation):
         offset, extras = self._ascend(site, inside, real, base, away, radius, noise)
         extras["radius"] = torch.as_tensor(radius, dtype=real.dtype, device=real.device)
         return Perturbed(torch.where(inside[..., None], base + offset, real), inside, extras)
-
-    def _noise(self, keys: Tensor, positions: int, channels: int) -> Tensor:
-        if keys.device.type == "cpu" and self.backend != "triton":
-            return feature_gaussians(keys, positions, channels, self.backend)
-        return reference.gaussians(keys, positions, channels)
 
     def idle(self, features: Tensor, grid: Grid, given: Given) -> Extras:
         """No steps: zeros."""

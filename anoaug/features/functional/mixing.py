@@ -10,7 +10,7 @@ from torch import Tensor
 from ... import checks
 from ...reference import features as reference
 from ...reference.features.noise import wide
-from ...rng import uniform
+from ..ops.rows import uniforms
 from .door import Call, opened
 
 
@@ -104,6 +104,7 @@ def feature_dropout(
     p: float = 0.2,
     layout: str | None = None,
     prefix: int = 0,
+    backend: str | None = None,
 ) -> Tensor:
     """Set each channel of each position to zero with probability p, and scale the rest up.
 
@@ -116,6 +117,7 @@ def feature_dropout(
         p: In [0, 1); what stays is divided by 1 - p.
         layout: See :func:`anoaug.features.layouts.grid`, likewise ``prefix``.
         prefix: Tokens that stay as they are.
+        backend: A name of ``anoaug.ops.BACKENDS``; None: ANOAUG_BACKEND. The bits are the same.
 
     Returns:
         Features like the ones given.
@@ -125,11 +127,11 @@ def feature_dropout(
     """
     if checks.probability("p", p) == 1.0:
         raise ValueError("p: expected a number below 1, got 1.0, which leaves nothing")
-    call = opened(features, mask, rng, layout, prefix)
+    call = opened(features, mask, rng, layout, prefix, backend=backend)
     values = wide(call.values)
     _, positions, channels = values.shape
-    words = reference.element_words(call.words(), positions, channels, reference.ELEMENT)
-    moved = torch.where(uniform(words) >= p, values / (1.0 - p), torch.zeros_like(values))
+    drawn = uniforms(call.words(), positions, channels, call.backend)
+    moved = torch.where(drawn >= p, values / (1.0 - p), 0.0)
     if call.inside is not None:
         moved = torch.where(call.inside[..., None], moved, values)
     return call.grid.restore(moved, features)

@@ -53,7 +53,11 @@ def quantile(
         )
     wide = values.to(torch.promote_types(values.dtype, torch.float32)).flatten()
     inside = None if mask is None else mask.flatten().bool()
-    if mask is None and total is None and wide.numel():
+    graded = wide.requires_grad and torch.is_grad_enabled()
+    alone = total is None and wide.device.type == "cpu" and not torch.compiler.is_compiling()
+    if inside is not None and alone and not graded:
+        wide, inside = wide[inside], None  # waits for nobody: the host has them
+    if inside is None and total is None and wide.numel():
         # Their number is known here, and torch selects without a sort.
         place = q * (wide.numel() - 1)
         first = math.floor(place)
@@ -69,7 +73,7 @@ def quantile(
     below = rank.floor().to(torch.int64)
     above = torch.minimum(below + 1, (counted - 1).clamp(min=0))
     found = _order_statistics(wide.detach(), inside, torch.stack((below, above)), total)
-    if wide.requires_grad and torch.is_grad_enabled():
+    if graded:
         found = _with_gradient(wide, inside, found, total)
     share = (rank - below).to(wide.dtype)
     result = found[0] + (found[1] - found[0]) * share

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ... import checks
+from ...ops import BACKENDS, default_backend
 from ...reference import features as reference
 from ...rng import uniform
 from .. import layouts
+from ..ops.rows import gaussians
 from .noise import _groups, checked_rng
 
 # A network of noisy values like the features and times ``[G]``: gradients of the log density.
@@ -43,6 +45,7 @@ def score_perturbation(
     layout: str | None = None,
     prefix: int = 0,
     noise: Tensor | None = None,
+    backend: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Perturb features and measure how badly a score network takes the perturbation back.
 
@@ -65,6 +68,7 @@ def score_perturbation(
         prefix: Tokens that stay as they are.
         noise: Standard normal noise like the features instead of ``rng``'s, for tests; in every
             repeat.
+        backend: Of the noise, a name of ``anoaug.ops.BACKENDS``; None: ANOAUG_BACKEND.
 
     Returns:
         The features of the first draw, rounded once to their dtype; the mask of perturbed
@@ -74,28 +78,32 @@ def score_perturbation(
         TypeError, ValueError: Bad input.
     """
     _check(time, sigma, repeats)
+    chosen = checks.one_of("backend", backend or default_backend(), BACKENDS)
     grid = layouts.grid(features, layout, groups=_groups(rng), prefix=prefix)
     inside = None if mask is None else grid.flat("mask", mask, features)
     values = grid.view(features)
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
-    if inside is None:
-        inside = values.new_ones(values.shape[:2], dtype=torch.bool)
     like = features.to(wide.dtype)
     scale = perturbation_deviation(time, sigma)
     times = wide.new_full((len(features),), time, dtype=torch.float32)
     first, left = wide, wide.new_zeros(wide.shape[:2])
+    _, positions, channels = wide.shape
     for number in range(repeats):
         if noise is None:
             keys = _repeated(checked_rng(rng, grid, features), number)
-            drawn = reference.gaussians(keys, *wide.shape[1:]).to(wide.dtype)
+            drawn = gaussians(keys, positions, channels, chosen).to(wide.dtype)
         else:
             drawn = grid.view(noise).to(wide.dtype)
-        step = torch.where(inside[..., None], drawn * scale, 0.0)
+        step = drawn * scale
+        step = step if inside is None else torch.where(inside[..., None], step, 0.0)
         noisy = grid.restore(wide + step, like)
         answer = _answer(score, noisy, times)
         rest = grid.view(answer).to(wide.dtype) * scale**2 + step
-        left = left + torch.where(inside, rest.square().mean(-1), 0.0) / repeats
+        rest = rest.square().mean(-1) / repeats
+        left = left + (rest if inside is None else torch.where(inside, rest, 0.0))
         first = wide + step if number == 0 else first
+    if inside is None:
+        inside = values.new_ones(values.shape[:2], dtype=torch.bool)
     shown = left.to(torch.float32).reshape(grid.mask_shape(len(left)))
     return grid.restore(first, features), grid.shaped(inside), shown
 
@@ -109,6 +117,7 @@ def score_loss(
     earliest: float = 1e-5,
     layout: str | None = None,
     prefix: int = 0,
+    backend: str | None = None,
 ) -> Tensor:
     """The loss a score network is trained with on normal features: denoising score matching.
 
@@ -123,6 +132,7 @@ def score_loss(
         earliest: Smallest time, above 0.
         layout: Of the features.
         prefix: Tokens that stay as they are and do not count.
+        backend: See :func:`score_perturbation`.
 
     Returns:
         A loss without axes.
@@ -131,12 +141,14 @@ def score_loss(
         TypeError, ValueError: Bad input.
     """
     _check(earliest, sigma, 1)
+    chosen = checks.one_of("backend", backend or default_backend(), BACKENDS)
     grid = layouts.grid(features, layout, groups=_groups(rng), prefix=prefix)
     values = grid.view(features)
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     words = reference.group_words(checked_rng(rng, grid, features))
     times = uniform(words[0]).to(torch.float32) * (1.0 - earliest) + earliest
-    drawn = reference.gaussians(rng, *wide.shape[1:]).to(wide.dtype)
+    _, positions, channels = wide.shape
+    drawn = gaussians(rng, positions, channels, chosen).to(wide.dtype)
     scale = perturbation_deviation(times, sigma).to(wide.dtype)[:, None, None]
     noisy = grid.restore(wide + drawn * scale, features.to(wide.dtype))
     each = times.repeat_interleave(len(features) // max(len(times), 1))

@@ -50,6 +50,7 @@ class NoisyBottleneck(Perturbation):
         """Drop; labels stay."""
         values = site.features
         moved = feature_dropout(
-            values, site.where, site.rng(self.stream), p=self.p, layout="tokens"
-        )
+            values, site.where, site.rng(self.stream), p=self.p, layout="tokens",
+            backend=self.backend,
+        )  # fmt: skip
         return Perturbed(moved, values.new_zeros(values.shape[:2], dtype=torch.bool))

@@ -17,6 +17,7 @@ from ...reference.features import randomness
 from ...reference.features import rows as reference
 from ...reference.features.laws import LAWS, over
 from ...reference.features.noise import wide
+from ...rng import uniform
 from .. import cpu_rows
 
 _library = torch.library.Library("anoaug", "FRAGMENT")
@@ -202,6 +203,17 @@ def _gaussians(keys: Tensor, positions: int, channels: int, backend: str) -> Ten
     return cpu_rows.gaussians(keys, positions, channels, compiled)
 
 
+def _uniforms(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
+    if resolve_backend(backend, keys.device) == "torch":
+        return _uniforms_by_torch(keys, positions, channels).contiguous()
+    compiled = resolve_backend(backend, keys.device) == "compiled"
+    return cpu_rows.uniforms(keys, positions, channels, compiled)
+
+
+def _uniforms_by_torch(keys: Tensor, positions: int, channels: int) -> Tensor:
+    return uniform(randomness.element_words(keys, positions, channels, randomness.ELEMENT))
+
+
 def _gaussians_fake(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
     return keys.new_empty((keys.shape[0], positions, channels), dtype=torch.float32)
 
@@ -213,8 +225,13 @@ def _noise_lengths_fake(keys: Tensor, positions: int, channels: int, backend: st
 _library.define(
     "feature_gaussians(Tensor keys, SymInt positions, SymInt channels, str backend) -> Tensor"
 )
+_library.define(
+    "feature_uniforms(Tensor keys, SymInt positions, SymInt channels, str backend) -> Tensor"
+)
 _library.impl("feature_gaussians", _gaussians, "CPU")
+_library.impl("feature_uniforms", _uniforms, "CPU")
 torch.library.register_fake("anoaug::feature_gaussians", _gaussians_fake)
+torch.library.register_fake("anoaug::feature_uniforms", _gaussians_fake)
 _library.impl("feature_rows", _rows, "CompositeExplicitAutograd")
 _library.impl("feature_rows_backward", _rows_backward, "CompositeExplicitAutograd")
 _library.impl("feature_distances", _distances, "CompositeExplicitAutograd")
@@ -235,6 +252,21 @@ feature_rows_backward = torch.ops.anoaug.feature_rows_backward.default
 feature_distances = torch.ops.anoaug.feature_distances.default
 feature_gaussians = torch.ops.anoaug.feature_gaussians.default
 feature_noise_lengths = torch.ops.anoaug.feature_noise_lengths.default
+feature_uniforms = torch.ops.anoaug.feature_uniforms.default
+
+
+def gaussians(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
+    """Normal float32 ``[G, P, C]``: on the CPU an op, elsewhere what torch.compile can fuse."""
+    if keys.device.type == "cpu" and backend != "triton":
+        return feature_gaussians(keys, positions, channels, backend)
+    return randomness.gaussians(keys, positions, channels)
+
+
+def uniforms(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
+    """As :func:`gaussians`, uniform in [0, 1); the same bits on every backend."""
+    if keys.device.type == "cpu" and backend != "triton":
+        return feature_uniforms(keys, positions, channels, backend)
+    return _uniforms_by_torch(keys, positions, channels)
 
 
 def rows(

@@ -108,6 +108,19 @@ def test_dropout_drops_a_share_and_scales_the_rest(maps: Tensor) -> None:
         functional.feature_dropout(maps, None, keys(4), p=1.0)
 
 
+@pytest.mark.parametrize("backend", ["auto", "triton", "compiled"])
+def test_dropout_drops_the_same_on_every_backend(maps: Tensor, backend: str) -> None:
+    if backend == "compiled":
+        pytest.importorskip("numba")
+    inside = torch.rand(4, 1, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.5
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        given = (maps.to(dtype), inside, keys(4))
+        expected = functional.feature_dropout(*given, backend="torch")
+        found = functional.feature_dropout(*given, backend=backend)
+        assert found.dtype == dtype and torch.equal(found, expected)
+        assert not torch.equal(found, given[0])
+
+
 def test_bad_pairs(maps: Tensor) -> None:
     with pytest.raises(TypeError, match="weight: expected a tensor"):
         functional.masked_mix(maps, weight=0.5, partner=PARTNER)  # type: ignore[arg-type]

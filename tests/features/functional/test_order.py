@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anoaug.features import functional
+
+# Of one process, as it is summed over ranks: then the bits are counted, as on a device.
+COUNTED = {"total": lambda counts: counts}
 
 
 @pytest.mark.slow
@@ -25,26 +30,32 @@ def test_it_is_torch_quantile(values: list[float], q: float, double: bool) -> No
     expected = torch.quantile(tensor.double(), q).to(tensor.dtype)
     whole = torch.ones_like(tensor, dtype=torch.bool)
     span = float((tensor.max() - tensor.min()).abs())
-    for found in (functional.quantile(tensor, q), functional.quantile(tensor, q, whole)):
+    for found in (
+        functional.quantile(tensor, q),
+        functional.quantile(tensor, q, whole),
+        functional.quantile(tensor, q, whole, **COUNTED),
+    ):
         assert found.dtype == tensor.dtype
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * span + 1e-38)
 
 
-def test_the_order_statistics_are_exact() -> None:
+@pytest.mark.parametrize("how", [{}, COUNTED], ids=["selected", "counted"])
+def test_the_order_statistics_are_exact(how: dict[str, Any]) -> None:
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     values[::7] = -0.0
     mask = torch.rand(1000, generator=torch.Generator().manual_seed(1)) < 0.3
     ordered = values[mask].sort().values
     for k in range(0, len(ordered), 11):
-        assert functional.quantile(values, k / (len(ordered) - 1), mask) == ordered[k]
+        assert functional.quantile(values, k / (len(ordered) - 1), mask, **how) == ordered[k]
 
 
-def test_a_mask_chooses_and_none_gives_the_default() -> None:
+@pytest.mark.parametrize("how", [{}, COUNTED], ids=["selected", "counted"])
+def test_a_mask_chooses_and_none_gives_the_default(how: dict[str, Any]) -> None:
     values = torch.tensor([5.0, 1.0, 3.0, float("nan")])
     mask = torch.tensor([True, False, True, False])
-    assert functional.quantile(values, 0.5, mask) == 4.0
-    assert functional.quantile(values, 0.5, mask & False) == 0.0
-    assert functional.quantile(values[:0], 0.5, mask[:0], empty=7.0) == 7.0
+    assert functional.quantile(values, 0.5, mask, **how) == 4.0
+    assert functional.quantile(values, 0.5, mask & False, **how) == 0.0
+    assert functional.quantile(values[:0], 0.5, mask[:0], empty=7.0, **how) == 7.0
 
 
 @pytest.mark.slow

@@ -77,6 +77,20 @@ def test_repeats_draw_anew_and_a_call_can_be_repeated() -> None:
     assert torch.equal(alone[2], left[1:])
 
 
+@pytest.mark.parametrize("backend", ["auto", "triton", "compiled"])
+def test_backends_draw_the_same_noise(backend: str) -> None:
+    if backend == "compiled":
+        pytest.importorskip("numba")
+    values = torch.randn(2, 5, 3, 4, generator=torch.Generator().manual_seed(0))
+    number = {"rng": keys(), "score": lambda x, t: x.sin()}
+    expected = functional.score_perturbation(values, **number, backend="torch")
+    found = functional.score_perturbation(values, **number, backend=backend)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    losses = [functional.score_loss(values, **number, backend=b) for b in ("torch", backend)]
+    torch.testing.assert_close(*losses)
+
+
 def test_dtypes_layouts_and_empty_batches() -> None:
     values = torch.randn(2, 3, 4, 4).bfloat16()
     moved, _, left = functional.score_perturbation(values, rng=keys(), score=lambda x, t: -x)
@@ -145,6 +159,8 @@ def test_bad_input_is_refused() -> None:
         call(time=0.0)
     with pytest.raises(ValueError, match="sigma"):
         call(sigma=1.0)
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        call(backend="numba")
     with pytest.raises(ValueError, match="repeats"):
         call(repeats=0)
     with pytest.raises(TypeError, match="rng"):
