@@ -56,7 +56,7 @@ def quantile(
     graded = wide.requires_grad and torch.is_grad_enabled()
     alone = total is None and wide.device.type == "cpu" and not torch.compiler.is_compiling()
     if inside is not None and alone and not graded:
-        wide, inside = wide[inside], None  # waits for nobody: the host has them
+        wide, inside = wide[inside], None  # host: a CPU tensor's
     if inside is None and total is None and wide.numel():
         # Their number is known here, and torch selects without a sort.
         place = q * (wide.numel() - 1)
