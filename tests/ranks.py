@@ -10,6 +10,7 @@ import os
 import pickle
 import socket
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,15 @@ def _rank(rank: int, folder: str, work: Callable[..., Any], arguments: tuple[Any
         found = work(rank, *arguments)
         # As bytes: tensors would travel in shared memory, which ends with the rank.
         Path(folder, str(rank)).write_bytes(pickle.dumps(found))
+    except Exception as error:
+        traceback.clear_frames(error.__traceback__)  # which hold what was made in them
+        raise
     finally:
         # The group is the last to let go of itself: where a DistributedDataParallel model is, which
         # does so with the interpreter locked, gloo's thread waits for the lock, and it for gloo's.
         gc.collect()
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        faulthandler.cancel_dump_traceback_later()
 
 
 def _joined(

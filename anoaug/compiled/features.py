@@ -1,4 +1,4 @@
-"""Noise of feature elements by machine code: the compiled twin of ``reference/features``.
+"""Numbers of feature elements by machine code: the compiled twin of ``reference/features``.
 
 Logarithm, cosine and sine are polynomials, because the loops are vectorised only where no function
 is called; noise is the reference's within 1e-5.
@@ -114,7 +114,7 @@ def tabulate(tables: Any, first: Any, k0: Any, k1: Any) -> None:
 
 
 @njit
-def fill(w0: Any, w1: Any, w2: Any, w3: Any, s: Any, tables: Any, k0: Any, k1: Any) -> None:
+def quad_words(w0: Any, w1: Any, w2: Any, w3: Any, s: Any, tables: Any, k0: Any, k1: Any) -> None:
     """Four words of a position with each quad: uint32 ``[q]``."""
     a, b, c, d = tables[0], tables[1], tables[2], tables[3]
     j0, j1 = k0 + _W0 + _W0 + _W0, k1 + _W1 + _W1 + _W1
@@ -157,7 +157,7 @@ def row_loop() -> Any:
                     k0, k1 = keys[n, 0], keys[n, 1]
                     tabulate(tables, first, k0, k1)
                 s = product(np.uint64(places[n]) ^ k0, _M0)
-                fill(w0[some], w1[some], w2[some], w3[some], s, tables, k0, k1)
+                quad_words(w0[some], w1[some], w2[some], w3[some], s, tables, k0, k1)
             run = rows * quads
             if normal:
                 pair(w0[:run], w1[:run], e0, e1)

@@ -82,7 +82,8 @@ def settled(
     """
     for n in range(start, stop):
         if not counts[n]:
-            mask[n] = ZERO
+            for y in range(mask.shape[2]):
+                fill(mask[n, 0, y], ZERO)
             continue
         plane, share = mask[n, 0], weight[n, 0]
         area = 0

@@ -127,7 +127,8 @@ def gaussian_pair(first: Any, second: Any) -> Any:
 def copy(line: Any, values: Any) -> Any:
     """A line of values, of which there may be more.
 
-    Where ``line[:] = values`` stands, Numba compiles seconds of error messages for it.
+    Where ``line[:] = values`` stands, Numba compiles seconds of error messages for it. Binaries of
+    other files hold this and ``fill``, and are not made anew with it: what they do is to stay.
     """
     for k in range(len(line)):
         line[k] = values[k]

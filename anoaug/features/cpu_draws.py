@@ -1,4 +1,4 @@
-"""Words and normal numbers of feature elements in NumPy, in memory that is taken once.
+"""Words, normal and uniform numbers of feature elements in NumPy, in memory that is taken once.
 
 A round of Philox is some passes over 64-bit products, of which the halves are read where they lie.
 """

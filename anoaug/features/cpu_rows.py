@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..reference.features.laws import LAWS, Row
-from .cpu_draws import Floats, drawing, drawing_evenly
+from .cpu_draws import Floats, Longs, drawing, drawing_evenly
 from .cpu_laws import LAWS as MOVES
 from .cpu_laws import Block, Move, length
 
@@ -317,24 +317,33 @@ def uniforms(keys: Tensor, positions: int, channels: int, compiled: bool) -> Ten
 
 def _drawn(keys: Tensor, positions: int, channels: int, draw: Callable[..., None]) -> Tensor:
     quads = -(-channels // 4)  # room behind the channels where no quad ends
-    numbers = torch.empty(keys.shape[0], positions, 4 * quads)
+    groups, known = keys.shape[0], keys.numpy()  # host: the CPU alone comes here
+    numbers = torch.empty(groups * positions, 4 * quads)
     step = max(BLOCK // max(4 * quads, 1), 1)
-    for group, key in enumerate(keys.numpy()):  # host: the CPU alone comes here
-        for first in range(0, positions, step):
-            places = np.arange(first, min(first + step, positions))
-            draw(numbers[group, first : first + step].numpy(), key[None], places)
-    return numbers[:, :, :channels].contiguous()
+    for span, which, places in _runs(groups, positions, step):
+        draw(numbers[span].numpy(), known[which], places)
+    return numbers.view(groups, positions, 4 * quads)[:, :, :channels].contiguous()
+
+
+def _runs(groups: int, positions: int, step: int) -> Iterator[tuple[slice, Longs, Longs]]:
+    """Blocks of all groups' rows, whose groups may be small: rows, their groups, their places.
+
+    A block within one group has it once.
+    """
+    for first in range(0, groups * positions, step):
+        at = np.arange(first, min(first + step, groups * positions))
+        which = at // positions
+        which = which[:1] if which[0] == which[-1] else which
+        yield slice(first, first + step), which, at % positions
 
 
 def noise_lengths(out: Tensor, keys: Tensor, channels: int, compiled: bool) -> None:
     """Write lengths of noise; see :func:`reference.noise_lengths`."""
-    draw, positions = drawing(compiled), out.shape[1]
+    draw, (groups, positions) = drawing(compiled), out.shape
     step = max(BLOCK // max(channels, 1), 1)
-    room = np.empty((min(step, positions), 4 * -(-channels // 4)), np.float32)
-    for group, key in enumerate(keys.numpy()):  # host: the CPU alone comes here
-        for first in range(0, positions, step):
-            places = np.arange(first, min(first + step, positions))
-            noise = room[: len(places)]
-            draw(noise, key[None], places, 0, False)
-            size = length(torch.from_numpy(noise)[:, :channels])
-            out[group, first : first + step] = size[:, 0]
+    room = np.empty((min(step, groups * positions), 4 * -(-channels // 4)), np.float32)
+    known, flat = keys.numpy(), out.view(-1)  # host: the CPU alone comes here
+    for span, which, places in _runs(groups, positions, step):
+        noise = room[: len(places)]
+        draw(noise, known[which], places, 0, False)
+        flat[span] = length(torch.from_numpy(noise)[:, :channels])[:, 0]

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 2 examples/loaders/with_ddp.py FOLDER
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def train(folder: Path, epochs: int) -> int:
 def main(folder: Path, epochs: int = 1) -> int:
     """Train on every rank; what was seen is said once."""
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    seen = train(folder, epochs)  # its network is gone before its group: gloo could hang otherwise
+    seen = train(folder, epochs)
+    gc.collect()  # its network goes before its group, or gloo could hang
     if dist.get_rank() == 0:
         print(f"{seen} anomalies")
     dist.destroy_process_group()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anoaug.features import cpu_draws
+from anoaug.features import cpu_draws, cpu_rows
 from anoaug.reference.features import ELEMENT, ROUNDING, element_words, gaussians, words
 from anoaug.rng import uniform
 
@@ -68,3 +68,25 @@ def test_uniform_numbers_have_the_references_bits(
     expected = uniform(element_words(torch.from_numpy(KEYS), positions, 4 * quads, ELEMENT))
     assert torch.equal(torch.from_numpy(room[:, : 4 * quads]), expected.flatten(0, 1))
     assert np.isnan(room[:, 4 * quads :]).all()
+
+
+@pytest.mark.parametrize("sizes", [(3, 11, 7), (3, 1, 5), (3, 2, 40), (0, 4, 4), (3, 0, 4)])
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["numpy", "numba"]
+)
+def test_blocks_go_on_over_groups(
+    compiled: bool, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiled:
+        pytest.importorskip("numba")
+    groups, positions, channels = sizes
+    monkeypatch.setattr(cpu_rows, "BLOCK", 40)
+    keys = torch.from_numpy(KEYS[:groups])
+    normal = cpu_rows.gaussians(keys, positions, channels, compiled)
+    expected = gaussians(keys, positions, channels)
+    torch.testing.assert_close(normal, expected, atol=1e-5, rtol=1e-6)
+    even = cpu_rows.uniforms(keys, positions, channels, compiled)
+    assert torch.equal(even, uniform(element_words(keys, positions, channels, ELEMENT)))
+    lengths = torch.empty(groups, positions)
+    cpu_rows.noise_lengths(lengths, keys, channels, compiled)
+    torch.testing.assert_close(lengths, expected.norm(dim=2), atol=1e-5, rtol=1e-5)

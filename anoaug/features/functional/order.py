@@ -1,4 +1,4 @@
-"""Quantiles of any number of values, by their bits: no sort, no copy, nothing asked of the host."""
+"""Quantiles of any number of values without a sort; on a device nothing is asked of the host."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def quantile(
 
     Of any number of values (``torch.quantile`` refuses more than 2**24, and sorts), of a masked
     part of them, or of the values of several ranks. Computed on the values' device from histograms
-    of their bits. The gradient goes to the values that equal the two order statistics, in equal
-    shares. NaN are the largest values.
+    of their bits, or by a selection where their number is known without waiting. The gradient goes
+    to the values that equal the two order statistics, in equal shares. NaN are the largest values.
 
     Args:
         values: Floats of any shape; 16-bit ones are taken as float32.

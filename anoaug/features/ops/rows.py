@@ -256,9 +256,15 @@ feature_uniforms = torch.ops.anoaug.feature_uniforms.default
 
 
 def gaussians(keys: Tensor, positions: int, channels: int, backend: str) -> Tensor:
-    """Normal float32 ``[G, P, C]``: on the CPU an op, elsewhere what torch.compile can fuse."""
+    """Normal float32 ``[G, P, C]``: on the CPU an op, elsewhere what torch.compile can fuse.
+
+    Raises:
+        RuntimeError: The backend cannot run there.
+    """
     if keys.device.type == "cpu" and backend != "triton":
         return feature_gaussians(keys, positions, channels, backend)
+    if not torch.compiler.is_compiling():
+        resolve_backend(backend, keys.device)
     return randomness.gaussians(keys, positions, channels)
 
 
@@ -266,6 +272,8 @@ def uniforms(keys: Tensor, positions: int, channels: int, backend: str) -> Tenso
     """As :func:`gaussians`, uniform in [0, 1); the same bits on every backend."""
     if keys.device.type == "cpu" and backend != "triton":
         return feature_uniforms(keys, positions, channels, backend)
+    if not torch.compiler.is_compiling():
+        resolve_backend(backend, keys.device)
     return _uniforms_by_torch(keys, positions, channels)
 
 
