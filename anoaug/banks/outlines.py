@@ -79,6 +79,7 @@ def _bezier(c: Canvas, most: int, height: float = 1.0, width: float = 1.0) -> Bo
     draw = c.draw
     count = draw.integer(5, most)
     points = np.array([[draw.uniform(), draw.uniform()] for _ in range(count)])
+    # host: corners of one outline, when a bank is made
     middle = np.array([sum(axis) / count for axis in points.T.tolist()])
     angles = [math.atan2(y, x) for y, x in (points - middle).tolist()]
     points = points[np.argsort(angles, kind="stable")]
@@ -103,6 +104,7 @@ def _bezier(c: Canvas, most: int, height: float = 1.0, width: float = 1.0) -> Bo
 def _outlined(c: Canvas, points: Points) -> Bools:
     """A filled outline with the pixels it runs over, so that the thinnest tip holds on to it."""
     inside = filled(points, c.height)
+    # host: corners of one outline, when a bank is made
     closed = [(y, x, 0.0) for y, x in [*points.tolist(), points[0].tolist()]]
     stroked(c, closed, inside, 0.75)
     return inside

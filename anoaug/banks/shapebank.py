@@ -297,7 +297,7 @@ def _draw(kind: Any, asked: tuple[tuple[str, ...], int, int, int, int]) -> Any:
     kinds, n, size, seed, epoch = asked
     known = tuple(outlines.KINDS)
     levels = np.empty((n, 1, size, size), np.uint8)
-    for number in range(n):
+    for number in range(n):  # host: shapes of a bank, when it is made
         name = kinds[number % len(kinds)]
         # A kind's shapes are the same in whatever company.
         nth = (number // len(kinds)) * len(known) + known.index(name)

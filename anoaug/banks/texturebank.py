@@ -103,6 +103,7 @@ def _histograms(images: Tensor) -> Tensor:
 
 def _procedural(kind: Any, n: int, height: int, width: int, seed: int, channels: int) -> Any:
     families = tuple(procedural.FAMILIES)
+    # host: textures of a bank, when it is made
     images = np.stack(
         [procedural.texture(index, (height, width), seed, channels) for index in range(n)]
     )

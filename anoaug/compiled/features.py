@@ -211,7 +211,7 @@ def gaussians(
     out: Floats, keys: npt.NDArray[np.int64], places: npt.NDArray[np.int64], first: int,
     planes: bool,
 ) -> None:  # fmt: skip
-    """Write noise; see ``Draw`` of :mod:`anoaug.features.cpu_draws`."""
+    """Write noise; see :class:`anoaug.features.cpu_draws.Draws`."""
     if planes:
         plane_loop()(out, places, first, keys.astype(np.uint64))
     else:
@@ -221,7 +221,7 @@ def gaussians(
 def uniforms(
     out: Floats, keys: npt.NDArray[np.int64], places: npt.NDArray[np.int64], first: int
 ) -> None:
-    """Write uniform numbers ``[n, 4 q]``; see :mod:`anoaug.features.cpu_draws`."""
+    """Write uniform numbers ``[n, 4 q]``; see :class:`anoaug.features.cpu_draws.Draws`."""
     row_loop()(out, places, first, keys.astype(np.uint64), False)
 
 

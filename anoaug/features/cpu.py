@@ -99,7 +99,7 @@ class Noise:
 
     def __init__(self, compiled: bool) -> None:
         self.compiled = compiled
-        self.draw = drawing(compiled)
+        self.draw = drawing(compiled).gaussians
         self.room = torch.empty(0)
 
     def perturb(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,43 +17,40 @@ from ..reference.features import ELEMENT
 
 Floats = npt.NDArray[np.float32]
 Longs = npt.NDArray[np.int64]
-# Writes noise of positions [n] by keys [n, 2], or [1, 2] for all, and of the quads from a first one
-# on, to float32 [n, 4 q], of any step between rows; planes: the other way round, [4 q, n].
-Draw = Callable[[Floats, Longs, Longs, int, bool], None]
-# The same of uniform numbers in [0, 1), by positions alone.
-DrawEvenly = Callable[[Floats, Longs, Longs, int], None]
 # Counters at once: with fewer NumPy's calls cost more than a nearer cache gains.
 LANES = 1 << 16
 # Where the halves of a 64-bit product lie.
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 
 
-def drawing(compiled: bool) -> Draw:
-    """What draws a block of noise: NumPy, with memory of its own, or the compiled loops.
+class Draws(Protocol):
+    """Numbers of positions ``[n]`` by keys ``[n, 2]``, or ``[1, 2]`` for all.
+
+    They are of the quads of channels from a first one on, and go to float32 ``[n, 4 q]``, of any
+    step between rows.
+    """
+
+    def gaussians(
+        self, out: Floats, keys: Longs, places: Longs, first: int, planes: bool, /
+    ) -> None:
+        """Write normal numbers; planes: the other way round, ``[4 q, n]``."""
+
+    def uniforms(self, out: Floats, keys: Longs, places: Longs, first: int, /) -> None:
+        """Write uniform numbers in [0, 1)."""
+
+
+def drawing(compiled: bool) -> Draws:
+    """What draws a block of numbers: NumPy, with memory of its own, or the compiled loops.
 
     Raises:
         ImportError: Numba was asked for and is not installed.
     """
     if not compiled:
-        return Numbers().gaussians
+        return Numbers()
     checks.require("numba", "compiled")
     from ..compiled import features as loops
 
-    return loops.gaussians
-
-
-def drawing_evenly(compiled: bool) -> DrawEvenly:
-    """As :func:`drawing`, for uniform numbers.
-
-    Raises:
-        ImportError: Numba was asked for and is not installed.
-    """
-    if not compiled:
-        return Numbers().uniforms
-    checks.require("numba", "compiled")
-    from ..compiled import features as loops
-
-    return loops.uniforms
+    return loops
 
 
 class Numbers:
@@ -63,7 +60,7 @@ class Numbers:
         self.lanes = -1  # no memory yet, not even for nothing
 
     def gaussians(self, out: Floats, keys: Longs, places: Longs, first: int, planes: bool) -> None:
-        """Write normal numbers; see ``Draw``."""
+        """Write normal numbers; see :class:`Draws`."""
         four = [out[n::4] if planes else out[:, n::4] for n in range(4)]
         rows, across = four[0].shape
         quads = np.arange(first, first + (rows if planes else across))
@@ -79,7 +76,7 @@ class Numbers:
                 self._pair(words[n : n + 2], four[n][some], four[n + 1][some])
 
     def uniforms(self, out: Floats, keys: Longs, places: Longs, first: int) -> None:
-        """Write uniform numbers; see ``DrawEvenly``."""
+        """Write uniform numbers; see :class:`Draws`."""
         rows, across = out[:, ::4].shape
         quads = np.arange(first, first + across)
         step = max(LANES // max(across, 1), 1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..reference.features.laws import LAWS, Row
-from .cpu_draws import Floats, Longs, drawing, drawing_evenly
+from .cpu_draws import Floats, Longs, drawing
 from .cpu_laws import LAWS as MOVES
 from .cpu_laws import Block, Move, length
 
@@ -76,7 +76,7 @@ class Blocks:
 
     def __init__(self, out: Tensor, given: Tensor, read: Read, compiled: bool) -> None:
         self.read, self.channels = read, given.shape[2]
-        self.draw = drawing(compiled)
+        self.draw = drawing(compiled).gaussians
         self.inside = None if read.inside is None else read.inside.flatten()
         if self.inside is not None:
             if self.inside.all():  # host: the CPU alone comes here
@@ -303,7 +303,7 @@ def distances(
 
 def gaussians(keys: Tensor, positions: int, channels: int, compiled: bool) -> Tensor:
     """Normal numbers float32 ``[G, P, C]``."""
-    draw = drawing(compiled)
+    draw = drawing(compiled).gaussians
     return _drawn(
         keys, positions, channels, lambda out, key, places: draw(out, key, places, 0, False)
     )
@@ -311,7 +311,7 @@ def gaussians(keys: Tensor, positions: int, channels: int, compiled: bool) -> Te
 
 def uniforms(keys: Tensor, positions: int, channels: int, compiled: bool) -> Tensor:
     """Uniform numbers float32 ``[G, P, C]`` in [0, 1)."""
-    draw = drawing_evenly(compiled)
+    draw = drawing(compiled).uniforms
     return _drawn(keys, positions, channels, lambda out, key, places: draw(out, key, places, 0))
 
 
@@ -339,7 +339,7 @@ def _runs(groups: int, positions: int, step: int) -> Iterator[tuple[slice, Longs
 
 def noise_lengths(out: Tensor, keys: Tensor, channels: int, compiled: bool) -> None:
     """Write lengths of noise; see :func:`reference.noise_lengths`."""
-    draw, (groups, positions) = drawing(compiled), out.shape
+    draw, (groups, positions) = drawing(compiled).gaussians, out.shape
     step = max(BLOCK // max(channels, 1), 1)
     room = np.empty((min(step, groups * positions), 4 * -(-channels // 4)), np.float32)
     known, flat = keys.numpy(), out.view(-1)  # host: the CPU alone comes here

@@ -256,7 +256,7 @@ class Plan:
 @functools.lru_cache(maxsize=64)
 def _shuffled(seed: int, name: str, round_: int, count: int) -> list[int]:
     words = Draws(seed, round_, np.arange(count), {name: 1}).words(name, 1)[0]
-    order: list[int] = np.argsort(words, kind="stable").tolist()
+    order: list[int] = np.argsort(words, kind="stable").tolist()  # host: the plan of a run
     return order
 
 

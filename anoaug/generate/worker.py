@@ -162,6 +162,7 @@ def encoded(pixels: Tensor, kind: str) -> bytes:
 def described(synth: Synthesizer, batch: AnomalyBatch) -> dict[str, Any]:
     """What a batch of one is, for people and for a replay."""
     table, region = batch.params.table.numpy(), batch.params.within
+    # host: a line of the journal
     confined = {} if region is None or region.isnan().any() else {"within": region[0].tolist()}
     return {
         "kind": synth.kinds[int(batch.kind[0])],

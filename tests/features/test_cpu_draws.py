@@ -36,7 +36,7 @@ def test_rows_of_several_keys_go_together(
     if compiled:
         pytest.importorskip("numba")
     monkeypatch.setattr(cpu_draws, "LANES", 32)
-    draw = cpu_draws.drawing(compiled)
+    draw = cpu_draws.drawing(compiled).gaussians
     positions, quads = 11, 7
     keys, places = KEYS.repeat(positions, 0), np.tile(np.arange(positions), len(KEYS))
     room = np.full((len(places), 4 * quads + 3), np.nan, np.float32)
@@ -64,7 +64,7 @@ def test_uniform_numbers_have_the_references_bits(
     positions, quads = 11, 7
     keys, places = KEYS.repeat(positions, 0), np.tile(np.arange(positions), len(KEYS))
     room = np.full((len(places), 4 * quads + 3), np.nan, np.float32)
-    cpu_draws.drawing_evenly(compiled)(room[:, : 4 * quads], keys, places, 0)
+    cpu_draws.drawing(compiled).uniforms(room[:, : 4 * quads], keys, places, 0)
     expected = uniform(element_words(torch.from_numpy(KEYS), positions, 4 * quads, ELEMENT))
     assert torch.equal(torch.from_numpy(room[:, : 4 * quads]), expected.flatten(0, 1))
     assert np.isnan(room[:, 4 * quads :]).all()
