@@ -151,7 +151,7 @@ class Binding:
         self.numbers = [_renumbered(bank, self.categories) for bank in banks]
         # What a sample's category may be, per bank of donors that has categories.
         own = [pair for pair in zip(banks, self.numbers, strict=True) if pair[0].categories]
-        # host: NumPy's, when banks are bound
+        # host: CPU tensors, when banks are bound
         donated = [(bank, n.tolist()) for bank, n in own if isinstance(bank, DonorBank)]
         self._known = [(bank, {-1, *known}) for bank, known in donated]
         held = [one for source in self.computed.values() for one in pictures.chain(source)]
